@@ -1,0 +1,1 @@
+//! Benchmarks of zmsg beside its peers; see `cargo xtask bench`.

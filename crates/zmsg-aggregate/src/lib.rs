@@ -1,0 +1,1 @@
+//! The algebra of foldable operations, the sharded buffer, and its flusher.

@@ -1,0 +1,1 @@
+//! Membership filters that never give a false absent.

@@ -1,0 +1,1 @@
+//! The two cache tiers, single flight, and the fences that keep stale values out.

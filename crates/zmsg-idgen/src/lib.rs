@@ -1,0 +1,1 @@
+//! Snowflake ids by reservation, and the leases of their node numbers.

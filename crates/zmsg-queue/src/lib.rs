@@ -1,0 +1,1 @@
+//! Task queues: delay, retries, dead letters; in memory and in SQL.

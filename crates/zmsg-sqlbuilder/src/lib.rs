@@ -1,0 +1,5 @@
+//! Builders that make statements and foldable operations; pure text, no I/O.
+
+mod dialect;
+
+pub use dialect::Dialect;

@@ -1,0 +1,1 @@
+//! A storage engine for messages, feeds and counters.
