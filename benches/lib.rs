@@ -1,1 +1,38 @@
 //! Benchmarks of zmsg beside its peers; see `cargo xtask bench`.
+//!
+//! Each target is a file of its own and compares within one run: read its figures as ratios, for
+//! they depend on the machine and on what else it does. This library holds what the targets share:
+//! how long they measure, and which keys they ask for.
+
+mod zipf;
+
+use std::time::Duration;
+
+use criterion::Criterion;
+use zmsg_core::Key;
+
+pub use zipf::Zipf;
+
+/// Short runs: a whole target takes seconds.
+pub fn criterion() -> Criterion {
+    Criterion::default()
+        .warm_up_time(Duration::from_millis(300))
+        .measurement_time(Duration::from_millis(1_200))
+        .sample_size(30)
+        .configure_from_args()
+}
+
+/// The key of a row, as an application would name it.
+///
+/// # Panics
+/// Never: the text is short and has no NUL.
+pub fn key(number: usize) -> Key {
+    Key::new(format!("feed_{number}")).expect("a short key without NUL")
+}
+
+/// `count` keys in an order without locality, from a pool that begins at `first`; the same keys on
+/// every run.
+pub fn scattered_keys(first: usize, pool: usize, count: usize) -> Vec<Key> {
+    let mut random = fastrand::Rng::with_seed(7);
+    (0..count).map(|_| key(first + random.usize(..pool))).collect()
+}

@@ -1,1 +1,116 @@
-fn main() {}
+//! The project's own commands: `cargo xtask help` lists them.
+//!
+//! Every command prints the lines it runs. The engine is never linked into this binary, which has
+//! to be ready in seconds on a fresh machine: what needs the engine runs `zmsg-admin`.
+
+mod admin;
+mod bench;
+mod ci;
+mod shell;
+mod test;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run every test of the workspace, doctests included; needs no server
+    Test(test::Args),
+    /// Run what CI runs, stage by stage, in the same order
+    Ci,
+    /// Check what the compiler does not: layers, sources, migrations, proofs, links
+    Tidy,
+    /// Run the benchmarks; FILTER and criterion's options are passed on
+    Bench(bench::Args),
+    /// up | down | status | new NAME  [--dry-run] [--dir DIR] [--steps N] --url URL
+    #[command(disable_help_flag = true)]
+    Migrate(admin::Args),
+    /// list | retry | drop  --url URL: the operations and tasks that were given up
+    #[command(disable_help_flag = true)]
+    DeadLetters(admin::Args),
+}
+
+fn main() -> ExitCode {
+    let command = parse(std::env::args().collect()).unwrap_or_else(|refused| refused.exit());
+    let done = match command {
+        Command::Test(args) => test::run(&args),
+        Command::Ci => ci::run(),
+        Command::Tidy => tidy::run(),
+        Command::Bench(args) => bench::run(&args),
+        Command::Migrate(args) => admin::run("migrate", &args),
+        Command::DeadLetters(args) => admin::run("dead-letters", &args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Parses a command line, program first.
+fn parse(mut words: Vec<String>) -> Result<Command, clap::Error> {
+    let is_test = words.get(1).is_some_and(|command| command == "test");
+    // clap takes a leading `--` for itself; the test runner's part has to keep its place.
+    let separator = words.iter().position(|word| is_test && word == "--");
+    let runner = separator.map(|at| words.split_off(at).split_off(1)).unwrap_or_default();
+    let mut command = Cli::try_parse_from(words)?.command;
+    if let Command::Test(args) = &mut command {
+        args.runner = runner;
+    }
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(line: &str) -> Command {
+        parse(line.split(' ').map(str::to_owned).collect()).unwrap()
+    }
+
+    #[test]
+    fn the_commands_are_consistent() {
+        use clap::CommandFactory as _;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_of_the_test_runner_are_passed_on_with_their_separator() {
+        let Command::Test(args) = parsed("xtask test -p zmsg-core fold -- --nocapture x") else {
+            panic!("not the test command");
+        };
+        assert_eq!(args.cargo, ["-p", "zmsg-core", "fold"]);
+        assert_eq!(args.runner, ["--nocapture", "x"]);
+        assert!(!args.nextest);
+
+        let Command::Test(args) = parsed("xtask test --nextest -- --nocapture") else {
+            panic!("not the test command");
+        };
+        assert!(args.nextest && args.cargo.is_empty());
+        assert_eq!(args.runner, ["--nocapture"]);
+    }
+
+    #[test]
+    fn everything_behind_migrate_is_passed_on() {
+        let Command::Migrate(args) = parsed("xtask migrate up --dry-run --url sqlite:a.db") else {
+            panic!("not the migrate command");
+        };
+        assert_eq!(args.rest, ["up", "--dry-run", "--url", "sqlite:a.db"]);
+        let Command::Migrate(args) = parsed("xtask migrate --help") else {
+            panic!("not the migrate command");
+        };
+        assert_eq!(args.rest, ["--help"]);
+    }
+}

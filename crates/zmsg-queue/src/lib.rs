@@ -1,1 +1,36 @@
 //! Task queues: delay, retries, dead letters; in memory and in SQL.
+//!
+//! A [`TaskQueue`] takes tasks that are due at some moment, leases each to one worker at a time,
+//! and keeps it until a worker completes or buries it. A [`Worker`] leases, runs and settles
+//! them. Delivery is at least once; [`inbox_step`] in the transaction of a task's effect makes
+//! that effect happen exactly once.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use std::time::Duration;
+//! use zmsg_core::{Clock, SystemClock, TaskId};
+//! use zmsg_queue::{MemoryQueueOptions, MemoryTaskQueue, NewTask, TaskQueue};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> zmsg_core::Result<()> {
+//! let clock = Arc::new(SystemClock);
+//! let queue = MemoryTaskQueue::new(clock.clone(), MemoryQueueOptions::default());
+//! let task = NewTask::new(TaskId::generate(), "save", "payload").due(clock.wall());
+//! queue.enqueue(task).await?;
+//! for task in queue.lease("default", 10, Duration::from_secs(30)).await? {
+//!     assert!(queue.complete(&task).await?);
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod task;
+
+#[cfg(feature = "conformance")]
+pub mod conformance;
+
+pub use task::{
+    DeadTask, Enqueued, LeasedTask, MemoryQueueOptions, MemoryTaskQueue, NewTask, QueueStats,
+    SqlQueueOptions, SqlTaskQueue, TaskHandler, TaskQueue, TaskState, Worker, WorkerCounters,
+    WorkerOptions, WorkerReport, WorkerStats, inbox_purge, inbox_step, is_already_applied,
+};

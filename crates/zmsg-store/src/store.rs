@@ -11,7 +11,10 @@ use zmsg_sqlbuilder::Dialect;
 /// - Statements are in portable form (`?` binds); the store writes them for its dialect and
 ///   refuses one whose placeholders and binds differ in number.
 /// - `execute_all` is one transaction: all steps or none.
-/// - What was acknowledged is durable as the database is configured.
+/// - What was acknowledged is durable as the database is configured, and seen by every `fetch`
+///   that is called afterwards.
+/// - Transactions belong to the store: a statement that controls one is refused, as is a text of
+///   several statements.
 /// - A dropped future leaves nothing half done: work that began ends with commit or rollback.
 /// - Errors say whether to try again: a lock or a lost connection is temporary, data that the
 ///   database refuses is `InvalidData`, a commit without an answer is outcome unknown.
@@ -38,7 +41,8 @@ pub trait SqlStore: fmt::Debug + Send + Sync + 'static {
     /// Dropping the future does not abort a statement that began: it commits or rolls back.
     async fn execute(&self, statement: &Statement) -> Result<Outcome>;
 
-    /// Runs all steps in one transaction, in order, or none of them.
+    /// Runs all steps in one transaction, in order, or none of them, and returns one outcome for
+    /// each. The statements of an [`Otherwise::Run`] have no outcome of their own.
     ///
     /// # Errors
     /// The first step that failed and why; nothing of the batch remains.
@@ -57,7 +61,7 @@ pub trait SqlStore: fmt::Debug + Send + Sync + 'static {
 /// What one statement did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Rows changed, as the database counts them.
+    /// Rows that this statement inserted, updated or deleted; 0 for any other statement.
     pub changed: u64,
     /// Rows returned, for a statement that returns rows.
     pub rows: Vec<Row>,

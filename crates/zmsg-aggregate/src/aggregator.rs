@@ -1,0 +1,285 @@
+//! The aggregator: takes operations, folds them, and flushes them exactly once.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::time::Duration;
+
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+use zmsg_core::{Clock, Error, ErrorKind, Key, Result, Settlement, Task};
+use zmsg_sqlbuilder::Dialect;
+use zmsg_store::SqlStore;
+
+use crate::buffer::{BatchKey, Incoming, Shard};
+use crate::deadline::from_now;
+use crate::flush::{FlushObserver, Ledger};
+use crate::flusher::Flusher;
+use crate::lane::Lane;
+use crate::policy::FlushPolicy;
+use crate::report::{CloseReport, FlushReport};
+use crate::stats::{AggregateStats, Counters};
+
+/// Takes operations, folds them in memory, and flushes them in batches.
+///
+/// - Flushing what was folded has the effect of executing every operation of a batch key in the
+///   order it was submitted, wherever that is legal.
+/// - Each operation takes effect exactly once or goes to the dead letters, whatever fails between
+///   this process and the database; a process that is killed loses what its buffer held.
+/// - Operations that are submitted while a flush runs go into the next one.
+/// - An operation that the database refuses does not hold up the others.
+/// - The buffer is bounded: beyond it operations are refused at once with `Overloaded`.
+///
+/// Cloning it is one reference count.
+#[derive(Debug, Clone)]
+pub struct Aggregator(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) policy: FlushPolicy,
+    pub(crate) ledger: Ledger,
+    pub(crate) observer: Arc<dyn FlushObserver>,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) lanes: Vec<Arc<Lane>>,
+    pub(crate) counters: Counters,
+    /// Wakes the flusher before its time.
+    pub(crate) wake: tokio::sync::Notify,
+    hasher: RandomState,
+    /// Operations and bytes that wait in all shards, those being flushed included.
+    pub(crate) pending_ops: AtomicU64,
+    pub(crate) pending_bytes: AtomicI64,
+}
+
+/// Batch keys are spread over so many shards: a power of two.
+const SHARDS: u16 = 16;
+
+impl Aggregator {
+    /// Opens a new stream over this store.
+    ///
+    /// The store must have zmsg's own tables and, if it is SQLite, the functions of
+    /// [`sqlite_functions`](crate::sqlite_functions). Flushes run as tasks on `tracker`; the
+    /// [`flusher`](Self::flusher) still has to be run by the owner.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for a setting of zero and for a store without those tables or functions;
+    /// `Unsupported` for a dialect that folds are not written for; as the store otherwise.
+    ///
+    /// # Cancel safety
+    /// Nothing is written; dropping the future changes nothing.
+    pub async fn open(
+        store: Arc<dyn SqlStore>,
+        policy: FlushPolicy,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn FlushObserver>,
+        tracker: TaskTracker,
+    ) -> Result<Self> {
+        policy.check()?;
+        let ledger = Ledger { store, clock, stream: Uuid::now_v7() };
+        ledger.check_store().await?;
+        Ok(Self(Arc::new(Inner {
+            policy,
+            ledger,
+            observer,
+            tracker,
+            lanes: (0..SHARDS).map(|index| Arc::new(Lane::new(Shard::new(index)))).collect(),
+            counters: Counters::default(),
+            wake: tokio::sync::Notify::new(),
+            hasher: RandomState::new(),
+            pending_ops: AtomicU64::new(0),
+            pending_bytes: AtomicI64::new(0),
+        })))
+    }
+
+    /// Accepts an operation or a statement for the next flush; it is folded when this returns.
+    ///
+    /// `key` is the cache key that the operation belongs to, for
+    /// [`flush_key`](Self::flush_key) and the observer. The acceptance is as durable as this
+    /// process's memory; the settlement tells when the effect is in the tables.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what can never work, `Unsupported` for a statement that returns rows,
+    /// `Overloaded` at the bound, `Closed` after [`close`](Self::close), `Corrupted` if the ledger
+    /// of its shard was moved by somebody else.
+    pub fn submit(&self, key: Option<&Key>, task: Task) -> Result<Settlement> {
+        let inner = &*self.0;
+        let incoming = Incoming::of(task, inner.policy.on_missing)?;
+        let asked = incoming.weight(key);
+        inner.admit(asked)?;
+        let lane = inner.lane_of(&incoming.batch_key);
+        let now = inner.ledger.clock.coarse();
+        let accepted = match lane.shard.accept(incoming, key, now, &inner.pending_ops) {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                inner.pending_bytes.fetch_sub(asked, Relaxed);
+                return Err(error);
+            }
+        };
+        let held =
+            inner.pending_bytes.fetch_add(accepted.grown - asked, Relaxed) + accepted.grown - asked;
+        inner.counters.submitted.fetch_add(1, Relaxed);
+        inner.counters.folded.fetch_add(u64::from(accepted.folded), Relaxed);
+        inner.hurry(lane, &accepted.load, held);
+        Ok(accepted.settlement)
+    }
+
+    /// Returns when nothing of this key that was submitted before the call is pending: it took
+    /// effect, or is in the dead letters.
+    ///
+    /// It flushes the shards that hold something of the key, each whole, and waits for a flush
+    /// that is in progress. If nothing is pending it costs one atomic read.
+    ///
+    /// # Errors
+    /// Why a flush failed; what it held stays pending and is tried again by the flusher.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait; a flush that began goes on.
+    pub async fn flush_key(&self, key: &Key) -> Result<()> {
+        if self.0.pending_ops.load(SeqCst) == 0 {
+            return Ok(());
+        }
+        let due = self.0.lanes.iter().filter_map(|lane| Some((lane, lane.shard.pending_of(key)?)));
+        let due: Vec<_> = due.map(|(lane, upto)| self.0.flush(lane, upto)).collect();
+        FlushReport::gather(due).await.map(drop)
+    }
+
+    /// Flushes everything that was submitted before the call.
+    ///
+    /// # Errors
+    /// The first failure, after every shard was tried; what it held stays pending and is tried
+    /// again by the flusher.
+    ///
+    /// # Cancel safety
+    /// Dropping the future abandons the wait; a flush that began goes on.
+    pub async fn flush_all(&self) -> Result<FlushReport> {
+        let lanes = self.0.lanes.iter().map(|lane| (lane, lane.shard.accepted()));
+        let due = lanes.filter(|(lane, upto)| lane.shard.applied() < *upto);
+        FlushReport::gather(due.map(|(lane, upto)| self.0.flush(lane, upto)).collect()).await
+    }
+
+    /// The loop that flushes when it is time. Run one of them.
+    pub fn flusher(&self) -> Flusher {
+        Flusher::new(Arc::clone(&self.0))
+    }
+
+    /// Refuses new operations and flushes what waits, again and again for as long as `within`
+    /// allows and at least once. Then it reports what is still pending; if that is nothing, this
+    /// stream's rows of the ledger are removed.
+    ///
+    /// The flusher may still run, or have been stopped; both is fine.
+    ///
+    /// # Errors
+    /// None of its own today: what could not be flushed is in the report, with the reason.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the aggregator closed; a flush that began goes on.
+    pub async fn close(&self, within: Duration) -> Result<CloseReport> {
+        for lane in &self.0.lanes {
+            lane.shard.close();
+        }
+        let deadline = from_now(within);
+        let mut failures = 0;
+        let mut error = None;
+        loop {
+            match tokio::time::timeout_at(deadline, self.flush_all()).await {
+                Ok(Ok(_)) => break,
+                Ok(Err(failed)) => error = Some(failed),
+                Err(_) => {
+                    error = error.or_else(|| Some(too_late()));
+                    break;
+                }
+            }
+            failures += 1;
+            let pause = from_now(self.0.policy.retry.delay(failures));
+            let stopped = self.0.lanes.iter().all(|lane| lane.is_idle_or_stopped());
+            if pause >= deadline || stopped {
+                break;
+            }
+            tokio::time::sleep_until(pause).await;
+        }
+        let report = CloseReport::of(&self.0.lanes, error);
+        if report.is_complete() {
+            self.forget(deadline).await;
+        }
+        Ok(report)
+    }
+
+    /// What was done, and what waits.
+    pub fn stats(&self) -> AggregateStats {
+        let mut stats = self.0.counters.done();
+        let now = self.0.ledger.clock.coarse();
+        let mut oldest = None;
+        for lane in &self.0.lanes {
+            let load = lane.shard.load();
+            stats.pending_ops += load.ops;
+            stats.pending_slots += load.slots;
+            stats.pending_bytes += u64::try_from(load.bytes).unwrap_or_default();
+            oldest = [oldest, lane.shard.oldest()].into_iter().flatten().min();
+        }
+        stats.oldest = oldest.map(|since| Duration::from_millis(now.saturating_sub(since)));
+        stats
+    }
+
+    // The rows of a stream that is complete say nothing any more; left behind they only take
+    // space, so a failure is worth a line and no more.
+    async fn forget(&self, deadline: tokio::time::Instant) {
+        match tokio::time::timeout_at(deadline, self.0.ledger.forget()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "the ledger rows of this stream stay behind"),
+            Err(_) => tracing::warn!("no time to remove the ledger rows of this stream"),
+        }
+    }
+}
+
+fn too_late() -> Error {
+    Error::new(ErrorKind::Timeout, "a flush was still running at the deadline").temporary()
+}
+
+impl Inner {
+    fn lane_of(&self, batch_key: &BatchKey) -> &Arc<Lane> {
+        let hash = self.hasher.hash_one(batch_key);
+        let index = hash & u64::from(SHARDS - 1);
+        &self.lanes[usize::try_from(index).unwrap_or_default()]
+    }
+
+    /// Takes room for an operation, before anything is changed.
+    fn admit(&self, bytes: i64) -> Result<()> {
+        let bytes_max = i64::try_from(self.policy.bytes_max).unwrap_or(i64::MAX);
+        let before = self.pending_bytes.fetch_add(bytes, Relaxed);
+        if before.saturating_add(bytes) <= bytes_max {
+            return Ok(());
+        }
+        self.pending_bytes.fetch_sub(bytes, Relaxed);
+        self.counters.overloaded.fetch_add(1, Relaxed);
+        self.wake.notify_one();
+        Err(Error::overloaded("bytes_max").with_context("bytes_max", bytes_max))
+    }
+}
+
+impl Ledger {
+    /// Finds out at the start what every flush would fail of.
+    async fn check_store(&self) -> Result<()> {
+        crate::flush::check_dialect(self.store.dialect())?;
+        self.probe("SELECT seq FROM zmsg_ledger LIMIT 0", "run zmsg's own migrations first")
+            .await?;
+        self.probe("SELECT id FROM zmsg_dead_letters LIMIT 0", "run zmsg's own migrations first")
+            .await?;
+        if self.store.dialect() == Dialect::Sqlite {
+            let call = "SELECT zmsg_counter(NULL, 1, 0), zmsg_fold(NULL, '[1,\"zero\"]')";
+            self.probe(call, "open the SQLite store with sqlite_functions()").await?;
+        }
+        Ok(())
+    }
+
+    async fn probe(&self, query: &'static str, hint: &'static str) -> Result<()> {
+        let query = zmsg_core::Statement::query(query, Vec::new());
+        match self.store.fetch(&query).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::InvalidInput => {
+                Err(Error::invalid_config("the store is not ready for flushes")
+                    .with_context("hint", hint)
+                    .with_source(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}

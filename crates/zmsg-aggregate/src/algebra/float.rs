@@ -1,0 +1,144 @@
+//! Float counters: steps kept in order, because adding floats does not associate.
+
+use zmsg_core::{Error, ErrorKind, Result, Value};
+
+use super::fold::not_a_number;
+
+/// Steps of a float counter.
+///
+/// A step that sets swallows what came before it; after one, steps are computed at once. Others
+/// are kept and applied one by one, exactly as the database would, up to [`Self::STEPS_MAX`].
+#[derive(Debug, Clone, Default)]
+pub struct FloatFold {
+    /// The value that a set, and what followed it, left; the column does not count then.
+    pub(super) start: Option<f64>,
+    /// What happens to the column otherwise.
+    pub(super) steps: Vec<FloatStep>,
+}
+
+/// One step of a float counter.
+#[derive(Debug, Clone, Copy)]
+pub enum FloatStep {
+    /// Adds.
+    Add(f64),
+    /// Multiplies.
+    Multiply(f64),
+    /// Replaces.
+    Set(f64),
+}
+
+impl FloatStep {
+    pub(super) fn fold(self) -> Result<FloatFold> {
+        let (Self::Add(number) | Self::Multiply(number) | Self::Set(number)) = self;
+        if !number.is_finite() {
+            return Err(Error::invalid_input("a counter takes finite numbers only"));
+        }
+        Ok(match self {
+            Self::Set(to) => FloatFold { start: Some(to), steps: Vec::new() },
+            step => FloatFold { start: None, steps: vec![step] },
+        })
+    }
+
+    pub(super) fn apply(self, x: f64) -> f64 {
+        match self {
+            Self::Add(by) => x + by,
+            Self::Multiply(by) => x * by,
+            Self::Set(to) => to,
+        }
+    }
+}
+
+impl FloatFold {
+    /// The longest list of steps in one fold.
+    pub const STEPS_MAX: usize = 4096;
+
+    /// This fold on a column that holds `x`, without looking at the column.
+    pub(super) fn after(self, x: f64) -> Self {
+        Self { start: Some(self.run(x)), steps: Vec::new() }
+    }
+
+    pub(super) fn then(mut self, next: Self) -> Result<Self, (Self, Self)> {
+        if next.start.is_some() {
+            return Ok(next);
+        }
+        if let Some(x) = self.start {
+            return Ok(next.after(x));
+        }
+        if self.steps.len() + next.steps.len() > Self::STEPS_MAX {
+            return Err((self, next));
+        }
+        self.steps.extend(next.steps);
+        Ok(self)
+    }
+
+    fn run(&self, x: f64) -> f64 {
+        self.steps.iter().fold(self.start.unwrap_or(x), |x, step| step.apply(x))
+    }
+
+    pub(super) fn apply(&self, column: &Value) -> Result<Value> {
+        let x = match column {
+            Value::Null => 0.0,
+            Value::Float(x) => *x,
+            Value::Int(_) => return Err(float_on_integer()),
+            other => return Err(not_a_number(other)),
+        };
+        // SQLite does not keep the sign of a zero; adding zero drops it everywhere.
+        let after = self.run(x) + 0.0;
+        if after.is_finite() { Ok(Value::Float(after)) } else { Err(not_finite()) }
+    }
+
+    pub(super) fn heap_bytes(&self) -> usize {
+        self.steps.capacity() * size_of::<FloatStep>()
+    }
+}
+
+/// By bits, so that a fold equals itself whatever it holds.
+impl PartialEq for FloatFold {
+    fn eq(&self, other: &Self) -> bool {
+        self.start.map(f64::to_bits) == other.start.map(f64::to_bits) && self.steps == other.steps
+    }
+}
+
+impl PartialEq for FloatStep {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Add(a), Self::Add(b))
+            | (Self::Multiply(a), Self::Multiply(b))
+            | (Self::Set(a), Self::Set(b)) => a.to_bits() == b.to_bits(),
+            _ => false,
+        }
+    }
+}
+
+fn float_on_integer() -> Error {
+    Error::new(
+        ErrorKind::InvalidData,
+        "a float operation on an integer column; write the number as an integer, as in inc(1)",
+    )
+}
+
+fn not_finite() -> Error {
+    Error::new(ErrorKind::InvalidData, "counter leaves the range of a 64-bit float")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_not_added_up_among_themselves() {
+        // (0.1 + 0.2) + 0.3 differs from 0.1 + (0.2 + 0.3) in the last bit.
+        let add = |by| FloatStep::Add(by).fold().unwrap();
+        let both = add(0.2).then(add(0.3)).unwrap();
+        let Value::Float(folded) = both.apply(&Value::Float(0.1)).unwrap() else { panic!() };
+        assert_eq!(folded.to_bits(), ((0.1_f64 + 0.2) + 0.3).to_bits());
+        assert_ne!(folded.to_bits(), (0.1_f64 + (0.2 + 0.3)).to_bits());
+    }
+
+    #[test]
+    fn a_list_of_steps_is_bounded() {
+        let one = || FloatStep::Add(1.0).fold().unwrap();
+        let full = (1..FloatFold::STEPS_MAX).fold(one(), |all, _| all.then(one()).unwrap());
+        assert!(full.then(one()).is_err());
+    }
+}

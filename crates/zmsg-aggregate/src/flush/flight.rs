@@ -1,0 +1,289 @@
+//! One seal on its way into the database.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use zmsg_core::{Error, ErrorKind, Key, Result};
+use zmsg_store::{Outcome, Step, StepError};
+
+use super::FlushGuard;
+use super::group::{Group, Origin, groups_of};
+use super::ledger::{Ledger, Standing};
+use super::letter;
+use super::steps::MISSING;
+use super::verdict::{Verdict, judge};
+use crate::buffer::{Sealed, SealedInfo};
+
+/// One seal on its way into the database: its groups, and how far it has come.
+///
+/// - It takes effect in one transaction with the move of its ledger row, or not at all.
+/// - After a failure the same flight is tried again; nothing is merged back, so nothing that was
+///   accepted meanwhile mixes with what may already be applied.
+/// - What the database refuses goes to the dead letters in that transaction; the rest goes on.
+#[derive(Debug)]
+pub(crate) struct Flight {
+    info: Arc<SealedInfo>,
+    shard: u16,
+    pub(super) groups: Vec<Group>,
+    phase: Phase,
+    refused_one_by_one: usize,
+    pub(super) landing: Landing,
+    /// What the observer wants to be kept until the outcome is known.
+    pub(crate) guard: Option<FlushGuard>,
+}
+
+/// How far a flight has come.
+#[derive(Debug)]
+enum Phase {
+    /// Nothing of it is in the database, as far as is known.
+    Open,
+    /// It was committed, but which rows were missing was not heard.
+    Unheard,
+    /// It was committed with every group in the dead letters; these are to be tried from there.
+    Parked(Vec<Range<usize>>),
+    /// It has taken effect.
+    Landed,
+}
+
+/// What a flight did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Landing {
+    /// Operations that it carried.
+    pub(crate) ops: u64,
+    /// Statements that applied them.
+    pub(crate) statements: u64,
+    /// Rows that these changed.
+    pub(crate) rows: u64,
+    /// Groups that went to the dead letters.
+    pub(crate) kept: u64,
+}
+
+/// After so many groups were refused one after the other, halving finds the rest faster.
+const REFUSED_ONE_BY_ONE_MAX: usize = 8;
+
+/// A lost answer is asked for so often before the attempt counts as failed.
+const RESOLVED_MAX: usize = 3;
+
+impl Flight {
+    pub(crate) fn new(shard: u16, sealed: Sealed) -> Self {
+        let landing = Landing { ops: sealed.info.load.ops, ..Landing::default() };
+        Self {
+            info: sealed.info,
+            shard,
+            groups: groups_of(sealed.batches),
+            phase: Phase::Open,
+            refused_one_by_one: 0,
+            landing,
+            guard: None,
+        }
+    }
+
+    /// The cache keys of its operations.
+    pub(crate) fn keys(&self) -> Vec<Key> {
+        self.info.keys.iter().cloned().collect()
+    }
+
+    /// Takes effect, exactly once however often this is called.
+    ///
+    /// # Errors
+    /// Why it did not, or why it is not known: call again with the same flight. `Corrupted` if
+    /// that must not be done.
+    pub(crate) async fn land(&mut self, ledger: &Ledger) -> Result<Landing> {
+        let mut resolved = 0;
+        loop {
+            match &self.phase {
+                Phase::Open => match self.attempt(ledger).await? {
+                    Attempt::Reached(phase) => self.phase = phase,
+                    Attempt::Again => {}
+                    Attempt::Lost(_) if resolved < RESOLVED_MAX => resolved += 1,
+                    Attempt::Lost(error) => return Err(error.temporary()),
+                },
+                Phase::Unheard => {
+                    self.hear(ledger).await?;
+                    self.phase = Phase::Landed;
+                }
+                Phase::Parked(ranges) => {
+                    let mut ranges = ranges.clone();
+                    let isolated = self.isolate(ledger, &mut ranges).await;
+                    self.phase = Phase::Parked(ranges);
+                    isolated?;
+                    self.phase = Phase::Landed;
+                }
+                Phase::Landed => {
+                    self.landing.kept = count(self.groups.iter().filter(|g| g.refused.is_some()));
+                    return Ok(self.landing);
+                }
+            }
+        }
+    }
+
+    /// Tells everybody who waits for an operation of this flight.
+    pub(crate) fn settle(&mut self) {
+        self.groups.iter_mut().for_each(Group::settle);
+    }
+
+    /// Tells everybody who waits that it is not known, and will not be.
+    pub(crate) fn give_up(&mut self, error: &Error) {
+        self.groups.iter_mut().for_each(|group| group.settle_with(&Err(error.clone())));
+    }
+
+    async fn attempt(&mut self, ledger: &Ledger) -> Result<Attempt> {
+        let steps = self.steps(ledger)?;
+        let failed = match ledger.store.execute_all(steps).await {
+            Ok(outcomes) => {
+                self.took_effect(&outcomes);
+                return Ok(Attempt::Reached(Phase::Landed));
+            }
+            Err(failed) => failed,
+        };
+        match judge(&failed, 1) {
+            Verdict::Retry => Err(failed.error),
+            Verdict::Resolve => self.resolve(ledger, failed.error).await,
+            Verdict::Refused(step) => {
+                self.refuse(step.saturating_sub(1), failed.error.clone());
+                if self.refused_one_by_one > REFUSED_ONE_BY_ONE_MAX {
+                    return self.park(ledger, &failed).await;
+                }
+                Ok(Attempt::Again)
+            }
+            Verdict::RefusedSomewhere => self.park(ledger, &failed).await,
+        }
+    }
+
+    fn steps(&self, ledger: &Ledger) -> Result<Vec<Step>> {
+        let mut steps = Vec::with_capacity(self.groups.len() + 1);
+        steps.push(self.advance(ledger));
+        let now = ledger.clock.wall();
+        for group in &self.groups {
+            steps.push(group.step(self.origin(ledger), now)?);
+        }
+        Ok(steps)
+    }
+
+    /// Notes which rows were missing: `outcomes` are those of [`steps`](Self::steps).
+    fn took_effect(&mut self, outcomes: &[Outcome]) {
+        for (group, outcome) in self.groups.iter_mut().zip(outcomes.iter().skip(1)) {
+            if group.refused.is_some() {
+                continue;
+            }
+            self.landing.statements += 1;
+            self.landing.rows += outcome.changed;
+            if outcome.changed == 0 && group.keeps_missing() {
+                group.refused = Some(missing());
+            }
+        }
+    }
+
+    /// Finds out what became of a transaction.
+    async fn resolve(&mut self, ledger: &Ledger, error: Error) -> Result<Attempt> {
+        let (from, to) = (self.info.from, self.info.to);
+        match ledger.standing(self.shard, from, to).await? {
+            Standing::Applied => Ok(Attempt::Reached(Phase::Unheard)),
+            Standing::Pending => Ok(Attempt::Lost(error)),
+        }
+    }
+
+    /// Asks which groups the committed transaction put into the dead letters.
+    async fn hear(&mut self, ledger: &Ledger) -> Result<()> {
+        let (from, to) = (self.info.from, self.info.to);
+        let origin = self.origin(ledger);
+        let kept = letter::written_by(&*ledger.store, origin, from, to).await?;
+        let kept: HashSet<_> = kept.into_iter().collect();
+        for group in self.groups.iter_mut().filter(|group| group.refused.is_none()) {
+            self.landing.statements += 1;
+            if kept.contains(&group.letter) {
+                group.refused = Some(missing());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes a refused group out of the next attempt; one that changes several columns is taken
+    /// apart first.
+    fn refuse(&mut self, at: usize, error: Error) {
+        if self.groups.get(at).is_some_and(Group::can_split) {
+            let group = self.groups.remove(at);
+            self.groups.splice(at..at, group.split());
+        } else if let Some(group) = self.groups.get_mut(at) {
+            group.refused = Some(error);
+            self.refused_one_by_one += 1;
+        }
+    }
+
+    /// Commits every group as a dead letter: from there each can be tried exactly once, together
+    /// with others or alone, without moving the ledger again.
+    async fn park(&mut self, ledger: &Ledger, failed: &StepError) -> Result<Attempt> {
+        self.split_all();
+        let cause = format!("kept while the refused one is searched for: {failed}");
+        let now = ledger.clock.wall();
+        let mut steps = vec![self.advance(ledger)];
+        for group in &self.groups {
+            let cause = group.refused.as_ref().map_or(cause.clone(), Error::to_string);
+            steps.push(Step::any(group.keep(self.origin(ledger), &cause, now)?));
+        }
+        match ledger.store.execute_all(steps).await {
+            Ok(_) => Ok(Attempt::Reached(Phase::Parked(self.open_ranges()))),
+            Err(failed) if judge(&failed, usize::MAX) == Verdict::Resolve => {
+                let (from, to) = (self.info.from, self.info.to);
+                match ledger.standing(self.shard, from, to).await? {
+                    Standing::Applied => Ok(Attempt::Reached(Phase::Parked(self.open_ranges()))),
+                    Standing::Pending => Ok(Attempt::Lost(failed.error)),
+                }
+            }
+            Err(failed) => Err(failed.error),
+        }
+    }
+
+    fn split_all(&mut self) {
+        let groups = std::mem::take(&mut self.groups);
+        for group in groups {
+            if group.can_split() {
+                self.groups.extend(group.split());
+            } else {
+                self.groups.push(group);
+            }
+        }
+    }
+
+    /// The runs of groups that were not refused, last first.
+    fn open_ranges(&self) -> Vec<Range<usize>> {
+        let mut ranges: Vec<Range<usize>> = Vec::new();
+        for (at, group) in self.groups.iter().enumerate() {
+            if group.refused.is_some() {
+                continue;
+            }
+            match ranges.last_mut() {
+                Some(range) if range.end == at => range.end = at + 1,
+                _ => ranges.push(at..at + 1),
+            }
+        }
+        ranges.reverse();
+        ranges
+    }
+
+    fn advance(&self, ledger: &Ledger) -> Step {
+        ledger.advance(self.shard, self.info.from, self.info.to)
+    }
+
+    fn origin(&self, ledger: &Ledger) -> Origin {
+        Origin { stream: ledger.stream, shard: self.shard }
+    }
+}
+
+/// What an attempt came to.
+enum Attempt {
+    Reached(Phase),
+    /// A group was taken out: the rest again at once.
+    Again,
+    /// The answer was lost and nothing had happened: the same again, some times.
+    Lost(Error),
+}
+
+fn missing() -> Error {
+    Error::new(ErrorKind::InvalidData, MISSING)
+}
+
+fn count<T>(items: impl Iterator<Item = T>) -> u64 {
+    u64::try_from(items.count()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,85 @@
+//! Finding what the database refuses when it does not say which it was: by halving.
+
+use std::ops::Range;
+
+use zmsg_core::Result;
+use zmsg_store::Step;
+
+use super::flight::Flight;
+use super::ledger::Ledger;
+use super::letter::{exists, is_conflict, set_cause};
+use super::verdict::{Verdict, judge};
+
+impl Flight {
+    /// Applies parked groups from their dead letters, range by range; a range that is refused is
+    /// halved, and what is refused alone stays a dead letter with its own cause.
+    ///
+    /// Each try is a transaction that removes the letters of its range and does their deeds, so
+    /// each group takes effect once or stays, whatever happens between two tries. `ranges` is what
+    /// is left to try, last first; after an error it can be continued.
+    pub(super) async fn isolate(
+        &mut self,
+        ledger: &Ledger,
+        ranges: &mut Vec<Range<usize>>,
+    ) -> Result<()> {
+        while let Some(range) = ranges.last().cloned() {
+            match self.try_range(ledger, range.clone()).await? {
+                Tried::Done => {
+                    ranges.pop();
+                }
+                Tried::Refused => {
+                    ranges.pop();
+                    let middle = usize::midpoint(range.start, range.end);
+                    ranges.push(middle..range.end);
+                    ranges.push(range.start..middle);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn try_range(&mut self, ledger: &Ledger, range: Range<usize>) -> Result<Tried> {
+        let groups = &self.groups[range.clone()];
+        let steps: Vec<Step> =
+            groups.iter().flat_map(|group| group.payload().retry_steps(group.letter)).collect();
+        let failed = match ledger.store.execute_all(steps).await {
+            Ok(outcomes) => {
+                // Half of the steps remove letters, one row each.
+                let deeds = u64::try_from(groups.len()).unwrap_or(u64::MAX);
+                let changed: u64 = outcomes.iter().map(|outcome| outcome.changed).sum();
+                self.landing.statements += deeds;
+                self.landing.rows += changed.saturating_sub(deeds);
+                return Ok(Tried::Done);
+            }
+            Err(failed) => failed,
+        };
+        match judge(&failed, 0) {
+            Verdict::Retry => Err(failed.error),
+            Verdict::Resolve => match self.groups.get(range.start) {
+                Some(first) if exists(&*ledger.store, first.letter).await? => {
+                    Err(failed.error.temporary())
+                }
+                _ => Ok(Tried::Done),
+            },
+            Verdict::Refused(_) | Verdict::RefusedSomewhere if range.len() > 1 => {
+                Ok(Tried::Refused)
+            }
+            // Somebody retried or dropped the letter by hand meanwhile: it is no longer ours.
+            Verdict::Refused(0) if is_conflict(&failed.error) => Ok(Tried::Done),
+            Verdict::Refused(_) | Verdict::RefusedSomewhere => {
+                let group = &mut self.groups[range.start];
+                ledger.store.execute(&set_cause(group.letter, &failed.error)).await?;
+                group.refused = Some(failed.error);
+                Ok(Tried::Done)
+            }
+        }
+    }
+}
+
+/// What became of a range.
+enum Tried {
+    /// It took effect, or is kept.
+    Done,
+    /// Something in it is refused.
+    Refused,
+}

@@ -1,0 +1,92 @@
+//! The ledger: how far the flushes of a stream have come, shard by shard.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+use zmsg_core::{Clock, Error, ErrorKind, Result, Statement, Value};
+use zmsg_store::{Expect, SqlStore, Step};
+
+/// The ledger rows of one stream.
+///
+/// Each start of a process opens a new stream, so sequence numbers are never used again. The
+/// transaction of a flush moves its shard's row from the number before the seal to the one at
+/// its end; it takes effect exactly if the row shows that it did.
+#[derive(Debug, Clone)]
+pub(crate) struct Ledger {
+    pub(crate) store: Arc<dyn SqlStore>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) stream: Uuid,
+}
+
+/// Where a flush stands by its ledger row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It did not take effect.
+    Pending,
+    /// It took effect.
+    Applied,
+}
+
+impl Ledger {
+    /// The compare-and-set of a flush.
+    pub(super) fn advance(&self, shard: u16, from: u64, to: u64) -> Step {
+        let (stream, shard) = (Value::Uuid(self.stream), Value::Int(shard.into()));
+        let now = number(self.clock.wall());
+        let statement = if from == 0 {
+            Statement::new(
+                "INSERT INTO zmsg_ledger (stream, shard, seq, updated_ms) VALUES (?, ?, ?, ?) \
+                 ON CONFLICT (stream, shard) DO NOTHING",
+                vec![stream, shard, number(to), now],
+            )
+        } else {
+            Statement::new(
+                "UPDATE zmsg_ledger SET seq = ?, updated_ms = ? \
+                 WHERE stream = ? AND shard = ? AND seq = ?",
+                vec![number(to), now, stream, shard, number(from)],
+            )
+        };
+        Step::must(statement, Expect::Exactly(1), "the ledger is not where this flush began")
+    }
+
+    /// Whether the flush took effect, read under the row's lock: a commit that the server is
+    /// still working on is waited for.
+    ///
+    /// # Errors
+    /// `Corrupted` if the row shows neither; as the store otherwise.
+    pub(super) async fn standing(&self, shard: u16, from: u64, to: u64) -> Result<Standing> {
+        let read = Statement::query(
+            "UPDATE zmsg_ledger SET seq = seq WHERE stream = ? AND shard = ? RETURNING seq",
+            vec![Value::Uuid(self.stream), Value::Int(shard.into())],
+        );
+        let outcome = self.store.execute(&read).await?;
+        // Before the first flush of a shard there is no row.
+        let seq = outcome.rows.first().map_or(Ok(0), |row| row.int(0))?;
+        match u64::try_from(seq) {
+            Ok(seq) if seq == to => Ok(Standing::Pending),
+            Ok(seq) if seq == from => Ok(Standing::Pending),
+            _ => Err(Error::new(
+                ErrorKind::Corrupted,
+                "the ledger was moved by somebody else; nothing more is flushed from this shard",
+            )
+            .with_context("stream", self.stream)
+            .with_context("shard", shard)
+            .with_context("from", from)
+            .with_context("to", to)
+            .with_context("found", seq)),
+        }
+    }
+
+    /// Removes the rows of a stream of which nothing is pending any more.
+    pub(crate) async fn forget(&self) -> Result<()> {
+        let statement = Statement::new(
+            "DELETE FROM zmsg_ledger WHERE stream = ?",
+            vec![Value::Uuid(self.stream)],
+        );
+        self.store.execute(&statement).await.map(drop)
+    }
+}
+
+/// A sequence number or a time as the database holds it.
+pub(super) fn number(value: u64) -> Value {
+    Value::Int(i64::try_from(value).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,42 @@
+//! Who hears of flushes.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use zmsg_core::{Key, Result};
+
+/// What an observer wants to be kept for as long as a flush is on its way.
+pub type FlushGuard = Box<dyn fmt::Debug + Send + Sync>;
+
+/// Hears of every flush, so that caches can follow the tables.
+///
+/// - It is called after a seal was applied or dead-lettered and before anybody who waits for
+///   one of its operations is told.
+/// - Every key that was submitted with an operation of the seal is among `keys`, once.
+/// - A panic in it is logged and loses nothing.
+/// - It must not flush: the flush that it is told of ends only after it returns.
+#[async_trait]
+pub trait FlushObserver: fmt::Debug + Send + Sync + 'static {
+    /// Operations of these keys are about to be committed and may bring rows about: what has to
+    /// know of a row before it can exist learns of it here. The guard is kept until the outcome
+    /// is known, over failed attempts too.
+    ///
+    /// # Errors
+    /// The flush is not begun, and is tried again.
+    async fn flushing(&self, keys: &[Key]) -> Result<FlushGuard> {
+        let _ = keys;
+        Ok(Box::new(()))
+    }
+
+    /// The operations of these keys have taken effect, or never will.
+    async fn flushed(&self, keys: &[Key]);
+}
+
+/// Nobody listens.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unobserved;
+
+#[async_trait]
+impl FlushObserver for Unobserved {
+    async fn flushed(&self, _keys: &[Key]) {}
+}

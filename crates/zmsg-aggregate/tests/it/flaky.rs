@@ -1,0 +1,140 @@
+//! A store that fails when a test says so.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use zmsg_core::{Error, ErrorKind, Result, Row, Statement};
+use zmsg_sqlbuilder::Dialect;
+use zmsg_store::{Outcome, SqlStore, Step, StepError};
+
+/// What goes wrong with one transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// It fails with an error that passes.
+    Temporary,
+    /// Its commit gets no answer, and did not happen.
+    LostBefore,
+    /// Its commit gets no answer, and happened.
+    LostAfter,
+    /// It happened, and the store claims that it failed.
+    Denied,
+    /// The store panics.
+    Panic,
+}
+
+/// A store around another one: faults are queued, transactions are held, all are counted.
+#[derive(Debug)]
+pub(crate) struct Flaky {
+    inner: Arc<dyn SqlStore>,
+    faults: Mutex<VecDeque<Fault>>,
+    always: Mutex<Option<Fault>>,
+    held: watch::Sender<bool>,
+    waiting: watch::Sender<usize>,
+    pub(crate) transactions: AtomicUsize,
+    texts: Mutex<Vec<String>>,
+    pub(crate) deaf: AtomicBool,
+}
+
+impl Flaky {
+    pub(crate) fn new(inner: Arc<dyn SqlStore>) -> Self {
+        Self {
+            inner,
+            faults: Mutex::default(),
+            always: Mutex::default(),
+            held: watch::Sender::new(false),
+            waiting: watch::Sender::new(0),
+            transactions: AtomicUsize::new(0),
+            texts: Mutex::default(),
+            deaf: AtomicBool::new(false),
+        }
+    }
+
+    /// The next transactions fail like this, one each.
+    pub(crate) fn fail(&self, faults: impl IntoIterator<Item = Fault>) {
+        self.faults.lock().unwrap().extend(faults);
+    }
+
+    /// Every transaction fails like this until further notice.
+    pub(crate) fn fail_always(&self, fault: Option<Fault>) {
+        *self.always.lock().unwrap() = fault;
+    }
+
+    /// Transactions wait from now on.
+    pub(crate) fn hold(&self) {
+        self.held.send_replace(true);
+    }
+
+    pub(crate) fn release(&self) {
+        self.held.send_replace(false);
+    }
+
+    /// Returns when a transaction waits.
+    pub(crate) async fn reached(&self) {
+        let _ = self.waiting.subscribe().wait_for(|waiting| *waiting > 0).await;
+    }
+
+    /// The texts of the statements that were sent since the last time.
+    pub(crate) fn sent(&self) -> Vec<String> {
+        std::mem::take(&mut self.texts.lock().unwrap())
+    }
+
+    async fn pass(&self) {
+        self.waiting.send_modify(|waiting| *waiting += 1);
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
+        self.waiting.send_modify(|waiting| *waiting -= 1);
+    }
+}
+
+fn failed(error: Error) -> StepError {
+    StepError { step: None, error }
+}
+
+#[async_trait]
+impl SqlStore for Flaky {
+    fn dialect(&self) -> Dialect {
+        self.inner.dialect()
+    }
+
+    async fn fetch(&self, query: &Statement) -> Result<Vec<Row>> {
+        if self.deaf.load(SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "deaf").temporary());
+        }
+        self.inner.fetch(query).await
+    }
+
+    async fn execute(&self, statement: &Statement) -> Result<Outcome> {
+        if self.deaf.load(SeqCst) {
+            return Err(Error::new(ErrorKind::Unavailable, "deaf").temporary());
+        }
+        self.inner.execute(statement).await
+    }
+
+    async fn execute_all(&self, steps: Vec<Step>) -> Result<Vec<Outcome>, StepError> {
+        self.pass().await;
+        self.transactions.fetch_add(1, SeqCst);
+        self.texts.lock().unwrap().extend(steps.iter().map(|step| step.statement.text.clone()));
+        let fault = self.faults.lock().unwrap().pop_front().or(*self.always.lock().unwrap());
+        let away = || Error::new(ErrorKind::Unavailable, "the connection was lost");
+        match fault {
+            None => self.inner.execute_all(steps).await,
+            Some(Fault::Temporary) => Err(failed(away().temporary())),
+            Some(Fault::LostBefore) => Err(failed(away().outcome_unknown())),
+            Some(Fault::LostAfter) => {
+                self.inner.execute_all(steps).await?;
+                Err(failed(away().outcome_unknown()))
+            }
+            Some(Fault::Denied) => {
+                self.inner.execute_all(steps).await?;
+                Err(failed(away().temporary()))
+            }
+            Some(Fault::Panic) => panic!("the store panics because a test asked for it"),
+        }
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+}

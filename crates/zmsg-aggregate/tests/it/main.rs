@@ -1,0 +1,12 @@
+//! The aggregator on a real SQLite file, with faults between the two.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod database;
+mod flaky;
+
+mod dead_letters;
+mod exactly_once;
+mod folding;
+mod refused;
+mod timing;

@@ -1,0 +1,144 @@
+//! What the database refuses does not hold up the rest.
+
+use std::sync::atomic::Ordering::SeqCst;
+
+use zmsg_core::{ErrorKind, Value};
+use zmsg_sqlbuilder::{counter, slice, sql};
+
+use crate::database::{Database, like, refusal};
+use crate::flaky::Fault;
+
+/// D-Z14: one failed group held up the others, or went with them.
+#[tokio::test]
+async fn a_refused_group_does_not_hold_up_the_others() {
+    let db = Database::open().await;
+    db.run("UPDATE feeds SET likes = ?", vec![Value::Int(i64::MAX - 1)]).await;
+    db.run("UPDATE feeds SET likes = 0 WHERE id <> 'c'", vec![]).await;
+    let receipts: Vec<_> = ["a", "b", "c", "d", "e"]
+        .into_iter()
+        .flat_map(|id| [db.submit(like(id)), db.submit(like(id))])
+        .collect();
+    let report = db.aggregator.flush_all().await.unwrap();
+    assert_eq!((report.ops, report.dead_lettered), (10, 1));
+    for (index, receipt) in receipts.iter().enumerate() {
+        assert_eq!(receipt.applied().await.is_err(), index / 2 == 2, "{index}");
+    }
+    let error = refusal(&receipts[4]).await.to_string();
+    assert!(error.contains("leaves the range of a 64-bit integer"), "{error}");
+    assert_eq!(db.likes("a").await, Some(2));
+    assert_eq!(db.likes("c").await, Some(i64::MAX - 1));
+    let letters = db.letters().list(None, 10).await.unwrap();
+    assert_eq!(letters.len(), 1);
+    assert!(letters[0].cause.contains("leaves the range"), "{}", letters[0].cause);
+    assert_eq!(letters[0].seq.1 - letters[0].seq.0, 1, "both of its operations");
+    assert_eq!(letters[0].batch_key, "feeds where id = c");
+}
+
+#[tokio::test]
+async fn only_the_refused_column_of_a_row_is_kept() {
+    let db = Database::open().await;
+    db.run("UPDATE feeds SET tags = '{}' WHERE id = 'a'", vec![]).await;
+    let liked = db.submit(like("a"));
+    let tagged = db.submit(slice("feeds", "tags").add("x").where_eq("id", "a"));
+    let viewed = db.submit(counter("feeds", "views").inc(3).where_eq("id", "a"));
+    let report = db.aggregator.flush_all().await.unwrap();
+    assert_eq!((report.statements, report.dead_lettered), (2, 1));
+    liked.applied().await.unwrap();
+    viewed.applied().await.unwrap();
+    assert!(refusal(&tagged).await.to_string().contains("JSON array"));
+    assert_eq!(db.likes("a").await, Some(1));
+}
+
+#[tokio::test]
+async fn a_float_on_an_integer_column_is_kept_with_the_way_out() {
+    let db = Database::open().await;
+    db.run("UPDATE feeds SET likes = 1, score = 1.5", vec![]).await;
+    let float = db.submit(counter("feeds", "likes").inc(0.5).where_eq("id", "a"));
+    let integer = db.submit(counter("feeds", "score").inc(1).where_eq("id", "b"));
+    db.aggregator.flush_all().await.unwrap();
+    assert!(refusal(&float).await.to_string().contains("inc(1)"));
+    assert!(refusal(&integer).await.to_string().contains("inc(1.0)"));
+}
+
+/// A deferred constraint is checked at the commit: the database does not say whose it was.
+#[tokio::test]
+async fn a_refusal_at_the_commit_is_found_by_halving() {
+    let db = Database::open().await;
+    db.run(
+        "CREATE TABLE replies (id INTEGER PRIMARY KEY, feed TEXT NOT NULL \
+         REFERENCES feeds (id) DEFERRABLE INITIALLY DEFERRED) STRICT",
+        vec![],
+    )
+    .await;
+    let reply = |id: i64, feed: &str| {
+        sql("INSERT INTO replies (id, feed) VALUES (?, ?)", (id, feed)).batch_key("replies")
+    };
+    let receipts: Vec<_> = (0..40)
+        .map(|id| db.submit(reply(id, if id % 17 == 5 { "nowhere" } else { "a" })))
+        .collect();
+    let likes = db.submit(like("a").batch_key("replies"));
+    let report = db.aggregator.flush_all().await.unwrap();
+    assert_eq!(report.dead_lettered, 3);
+    for (id, receipt) in receipts.iter().enumerate() {
+        assert_eq!(receipt.applied().await.is_err(), id % 17 == 5, "{id}");
+    }
+    likes.applied().await.unwrap();
+    assert_eq!(db.int("SELECT COUNT(*) FROM replies").await, Some(37));
+    assert_eq!(db.likes("a").await, Some(1));
+    let letters = db.letters().list(None, 10).await.unwrap();
+    assert_eq!(letters.len(), 3);
+    assert!(letters.iter().all(|letter| !letter.cause.contains("searched for")), "{letters:?}");
+}
+
+#[tokio::test]
+async fn halving_survives_lost_answers() {
+    let db = Database::open().await;
+    let broken = |n: i32| sql("UPDATE nowhere SET x = ?", (n,)).all_rows().batch_key("k");
+    let receipts: Vec<_> = (0..30).map(|n| db.submit(broken(n))).collect();
+    let liked = db.submit(like("a").batch_key("k"));
+    let viewed = db.submit(counter("feeds", "views").inc(1).where_eq("id", "a").batch_key("k"));
+    // Nine refusals one by one, the parking, then the halves.
+    let mut faults = vec![Fault::LostBefore, Fault::LostAfter, Fault::Temporary, Fault::Denied];
+    while db.aggregator.stats().pending_ops > 0 {
+        db.store.fail(faults.pop());
+        let _ = db.aggregator.flush_all().await;
+    }
+    for receipt in &receipts {
+        assert_eq!(refusal(receipt).await.kind(), ErrorKind::InvalidData);
+    }
+    liked.applied().await.unwrap();
+    viewed.applied().await.unwrap();
+    assert_eq!(db.likes("a").await, Some(1));
+    assert_eq!(db.letters().count().await.unwrap(), 30);
+}
+
+#[tokio::test]
+async fn a_table_that_is_missing_takes_only_its_own_operations_along() {
+    let db = Database::open().await;
+    let lost: Vec<_> = (0..200)
+        .map(|id| db.submit(counter("nowhere", "likes").inc(1).where_eq("id", i64::from(id))))
+        .collect();
+    let liked: Vec<_> = ["a", "b", "c", "d", "e"].map(|id| db.submit(like(id))).into();
+    db.aggregator.flush_all().await.unwrap();
+    for receipt in &liked {
+        receipt.applied().await.unwrap();
+    }
+    for receipt in &lost {
+        assert!(refusal(receipt).await.to_string().contains("nowhere"));
+    }
+    assert_eq!(db.letters().count().await.unwrap(), 200);
+    // The work grows with the refused, not with their square.
+    assert!(db.store.transactions.load(SeqCst) < 1_000);
+}
+
+#[tokio::test]
+async fn missing_tables_of_zmsg_blame_no_operation() {
+    let db = Database::open().await;
+    db.run("ALTER TABLE zmsg_ledger RENAME TO elsewhere", vec![]).await;
+    let receipt = db.submit(like("a"));
+    assert!(db.aggregator.flush_all().await.is_err());
+    db.run("ALTER TABLE elsewhere RENAME TO zmsg_ledger", vec![]).await;
+    db.aggregator.flush_all().await.unwrap();
+    receipt.applied().await.unwrap();
+    assert_eq!(db.letters().count().await.unwrap(), 0);
+}

@@ -1,0 +1,79 @@
+//! L1: the cache inside this process.
+
+use std::fmt;
+
+use bytes::Bytes;
+use zmsg_core::{Key, Millis, Result};
+
+/// What L1 keeps under a key.
+///
+/// The cache itself neither reads nor enforces `deadline` and `epoch`: [`TieredCache`] does, on
+/// every read, so that no backend's idea of time matters.
+///
+/// [`TieredCache`]: crate::TieredCache
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The value; `None` if the key is known to be absent.
+    pub value: Option<Bytes>,
+    /// The entry is a miss from this moment on, by [`Clock::coarse`](zmsg_core::Clock::coarse).
+    pub deadline: Millis,
+    /// The entry is a miss unless this is the cache's present epoch.
+    pub epoch: u32,
+}
+
+impl Entry {
+    /// What an entry weighs besides its key and its value: the entry, its place in the map and
+    /// in the eviction queues, and the headers of its two allocations, in bytes.
+    pub const OVERHEAD: u64 = 160;
+
+    /// Bytes that this entry is counted with under `key`. Never zero, not even for an absent key.
+    pub fn weight(&self, key: &Key) -> u64 {
+        let value = self.value.as_ref().map_or(0, Bytes::len);
+        (key.as_str().len() + value) as u64 + Self::OVERHEAD
+    }
+}
+
+/// A bounded map in memory that may forget anything at any time.
+///
+/// - A removed, cleared or replaced entry never comes back: once `remove`, `clear` or `insert`
+///   returned, `get` gives the entry inserted last, or nothing.
+/// - `get` never gives another key's entry, whatever the hashes are.
+/// - Entries weigh [`Entry::weight`] at least, and `weight` is at most `capacity` whenever no
+///   insert is under way: it is bounded in bytes.
+/// - An entry that can never fit is refused with an error, never dropped in silence, and what was
+///   under its key before is gone.
+/// - No call blocks for long, and none panics for any key or value. `get` allocates nothing.
+pub trait LocalCache: fmt::Debug + Send + Sync + 'static {
+    /// The entry under `key`, as it was inserted, expired or not.
+    fn get(&self, key: &str) -> Option<Entry>;
+
+    /// Puts an entry under a key, in place of the one there, and evicts others if it must.
+    ///
+    /// The cache counts the length of the value: hand it one that owns its buffer, not a slice
+    /// of a larger one.
+    ///
+    /// # Errors
+    /// `InvalidInput` if the entry weighs more than the cache can hold in one place; the earlier
+    /// entry under the key is removed then.
+    fn insert(&self, key: &Key, entry: Entry) -> Result<()>;
+
+    /// Removes the entry under `key`, if there is one.
+    fn remove(&self, key: &str);
+
+    /// Removes every entry.
+    fn clear(&self);
+
+    /// The number of entries, expired ones included.
+    fn len(&self) -> usize;
+
+    /// True if there is no entry.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What all entries weigh, in bytes.
+    fn weight(&self) -> u64;
+
+    /// What the entries may weigh together, in bytes.
+    fn capacity(&self) -> u64;
+}

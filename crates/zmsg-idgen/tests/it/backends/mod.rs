@@ -1,0 +1,5 @@
+//! The backends, each signing the conformance suite.
+
+mod file;
+mod fixed;
+mod memory;

@@ -1,0 +1,59 @@
+//! The promises of [`TaskQueue`](crate::TaskQueue) as tests, one function per promise, for every
+//! backend to sign: `zmsg_queue::task_queue_conformance!(MyHarness::new())` in a test module.
+
+mod dead;
+mod endings;
+mod harness;
+mod intake;
+mod leases;
+mod views;
+
+pub use dead::*;
+pub use endings::*;
+pub use harness::{Harness, Limits};
+pub use intake::*;
+pub use leases::*;
+pub use views::*;
+
+/// Makes a `#[tokio::test]` of every promise. The argument is an expression that makes a fresh
+/// [`Harness`]; it is evaluated once per test. The tests run on several threads, so tokio needs its
+/// feature `rt-multi-thread`.
+#[macro_export]
+macro_rules! task_queue_conformance {
+    ($harness:expr) => {
+        $crate::task_queue_conformance! { @promises $harness,
+            a_task_is_accepted_once_per_id,
+            enqueue_all_is_all_or_nothing,
+            intake_is_bounded,
+            what_no_queue_would_take_is_refused,
+            payloads_come_back_byte_for_byte,
+            a_delay_is_honoured_to_the_millisecond,
+            tasks_are_leased_in_the_order_of_due_then_id,
+            a_lease_that_ran_out_is_handed_over_with_the_next_attempt,
+            a_late_worker_is_fenced,
+            a_lease_that_ran_out_unnoticed_still_holds,
+            an_extended_lease_is_not_handed_over,
+            concurrent_leasers_never_share_a_task,
+            queues_of_different_names_are_apart,
+            a_completed_task_is_forgotten,
+            a_retried_task_waits_for_its_new_due,
+            what_was_given_back_uncounted_spends_no_attempt,
+            a_buried_task_is_kept_until_retried,
+            a_dead_letter_can_be_dropped,
+            dead_letters_are_listed_in_pages,
+            dead_letters_are_bounded,
+            the_state_of_a_task_is_told,
+            next_due_names_the_earliest_moment,
+            changed_tells_of_what_came_since_the_call,
+            stats_count_what_there_is,
+            a_closed_queue_refuses_every_call,
+        }
+    };
+    (@promises $harness:expr, $($promise:ident,)*) => {$(
+        #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $promise() {
+            let harness = $harness;
+            $crate::conformance::$promise(&harness).await;
+        }
+    )*};
+}

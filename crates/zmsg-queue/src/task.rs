@@ -1,0 +1,16 @@
+//! Single tasks with a due time, leased to one worker at a time.
+
+mod changes;
+mod inbox;
+mod memory;
+mod queue; // start here: the contract
+mod record;
+mod sql;
+mod worker;
+
+pub use inbox::{inbox_purge, inbox_step, is_already_applied};
+pub use memory::{MemoryQueueOptions, MemoryTaskQueue};
+pub use queue::TaskQueue;
+pub use record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
+pub use sql::{SqlQueueOptions, SqlTaskQueue};
+pub use worker::{TaskHandler, Worker, WorkerCounters, WorkerOptions, WorkerReport, WorkerStats};

@@ -1,0 +1,299 @@
+//! The state of a memory queue, and its changes; no clock, no lock, no waiting.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::ops::Bound;
+use std::time::Duration;
+
+use zmsg_core::{Error, Result, TaskId, UnixMillis};
+
+use super::MemoryQueueOptions;
+use crate::task::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
+
+/// Every task is in `live` and in one of its lane's two indexes, or in `dead`.
+#[derive(Debug)]
+pub(super) struct Table {
+    options: MemoryQueueOptions,
+    live: HashMap<TaskId, Entry>,
+    lanes: HashMap<String, Lane>,
+    dead: BTreeMap<TaskId, Dead>,
+    payload_bytes: usize,
+    dead_dropped: u64,
+    pub(super) closed: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    task: NewTask,
+    created: UnixMillis,
+    attempt: u32,
+    attempts_spared: u32,
+    lease_until: Option<UnixMillis>,
+}
+
+#[derive(Debug)]
+struct Dead {
+    entry: Entry,
+    cause: String,
+    died: UnixMillis,
+}
+
+/// The tasks of one queue by the moment from which they may be handed out.
+#[derive(Debug, Default)]
+struct Lane {
+    pending: BTreeSet<(UnixMillis, TaskId)>,
+    leased: BTreeSet<(UnixMillis, TaskId)>,
+}
+
+impl Table {
+    pub(super) fn new(options: MemoryQueueOptions) -> Self {
+        Self {
+            options,
+            live: HashMap::new(),
+            lanes: HashMap::new(),
+            dead: BTreeMap::new(),
+            payload_bytes: 0,
+            dead_dropped: 0,
+            closed: false,
+        }
+    }
+
+    pub(super) fn enqueue_all(
+        &mut self,
+        tasks: Vec<NewTask>,
+        now: UnixMillis,
+    ) -> Result<Vec<Enqueued>> {
+        // The bounds first, so that a refusal needs no undo.
+        let (mut fresh, mut bytes) = (BTreeSet::new(), 0);
+        for task in &tasks {
+            if !self.knows(task.id) && fresh.insert(task.id) {
+                bytes += task.payload.len();
+            }
+        }
+        if self.live.len() + fresh.len() > self.options.tasks_max && !fresh.is_empty() {
+            return Err(overloaded("tasks_max", self.options.tasks_max));
+        }
+        if self.payload_bytes + bytes > self.options.payload_bytes_max && bytes > 0 {
+            return Err(overloaded("payload_bytes_max", self.options.payload_bytes_max));
+        }
+        let accept = |task: NewTask| {
+            if !fresh.remove(&task.id) {
+                return Enqueued::Duplicate;
+            }
+            self.payload_bytes += task.payload.len();
+            let (attempt, attempts_spared) = (0, 0);
+            let entry = Entry { task, created: now, attempt, attempts_spared, lease_until: None };
+            self.put(entry);
+            Enqueued::Accepted
+        };
+        Ok(tasks.into_iter().map(accept).collect())
+    }
+
+    pub(super) fn lease(
+        &mut self,
+        queue: &str,
+        max: usize,
+        now: UnixMillis,
+        until: UnixMillis,
+    ) -> Vec<LeasedTask> {
+        let Some(lane) = self.lanes.get(queue) else { return Vec::new() };
+        // The index of leases is by their ends, so all that ran out take part in the sort.
+        let ready = ready(&lane.pending, now).take(max).chain(ready(&lane.leased, now));
+        let mut ready: Vec<(UnixMillis, TaskId)> =
+            ready.filter_map(|id| self.live.get(&id).map(|entry| (entry.task.due, id))).collect();
+        ready.sort_unstable();
+        ready.truncate(max);
+        ready.into_iter().filter_map(|(_, id)| self.hand_out(id, until)).collect()
+    }
+
+    fn hand_out(&mut self, id: TaskId, until: UnixMillis) -> Option<LeasedTask> {
+        let mut entry = self.take(id)?;
+        entry.attempt = entry.attempt.saturating_add(1);
+        entry.lease_until = Some(until);
+        let leased = LeasedTask {
+            id,
+            queue: entry.task.queue.clone(),
+            kind: entry.task.kind.clone(),
+            payload: entry.task.payload.clone(),
+            attempt: entry.attempt,
+            attempts_max: entry.task.attempts_max,
+            attempts_spared: entry.attempts_spared,
+            lease_until: until,
+            created: entry.created,
+        };
+        self.put(entry);
+        Some(leased)
+    }
+
+    pub(super) fn extend(&mut self, task: &LeasedTask, until: UnixMillis) -> bool {
+        let Some(mut entry) = self.take_held(task) else { return false };
+        entry.lease_until = Some(until);
+        self.put(entry);
+        true
+    }
+
+    pub(super) fn complete(&mut self, task: &LeasedTask) -> bool {
+        let Some(entry) = self.take_held(task) else { return false };
+        self.payload_bytes -= entry.task.payload.len();
+        true
+    }
+
+    pub(super) fn retry(&mut self, task: &LeasedTask, due: UnixMillis, counts: bool) -> bool {
+        let Some(mut entry) = self.take_held(task) else { return false };
+        entry.task.due = due;
+        entry.lease_until = None;
+        entry.attempts_spared += u32::from(!counts);
+        self.put(entry);
+        true
+    }
+
+    pub(super) fn bury(&mut self, task: &LeasedTask, cause: String, now: UnixMillis) -> bool {
+        let Some(entry) = self.take_held(task) else { return false };
+        self.dead.insert(entry.task.id, Dead { entry, cause, died: now });
+        while self.dead.len() > self.options.dead_max {
+            let Some((id, dropped)) = self.dead.pop_first() else { break };
+            tracing::warn!(%id, cause = dropped.cause, "dropped a dead letter: too many");
+            self.payload_bytes -= dropped.entry.task.payload.len();
+            self.dead_dropped += 1;
+        }
+        true
+    }
+
+    pub(super) fn next_due(&self, queue: &str) -> Option<UnixMillis> {
+        let lane = self.lanes.get(queue)?;
+        let firsts = [lane.pending.first(), lane.leased.first()];
+        firsts.into_iter().flatten().map(|(moment, _)| *moment).min()
+    }
+
+    pub(super) fn dead_letters(
+        &self,
+        queue: Option<&str>,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> Vec<DeadTask> {
+        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.dead
+            .range((from, Bound::Unbounded))
+            .filter(|(_, dead)| queue.is_none_or(|queue| dead.entry.task.queue == queue))
+            .take(limit)
+            .map(|(_, dead)| dead.show())
+            .collect()
+    }
+
+    pub(super) fn retry_dead(&mut self, id: TaskId, now: UnixMillis) -> Result<bool> {
+        if !self.dead.contains_key(&id) {
+            return Ok(false);
+        }
+        if self.live.len() >= self.options.tasks_max {
+            return Err(overloaded("tasks_max", self.options.tasks_max));
+        }
+        let Some(Dead { mut entry, .. }) = self.dead.remove(&id) else { return Ok(false) };
+        entry.task.due = now;
+        entry.lease_until = None;
+        entry.attempts_spared = entry.attempt;
+        self.put(entry);
+        Ok(true)
+    }
+
+    pub(super) fn drop_dead(&mut self, id: TaskId) -> bool {
+        let Some(dead) = self.dead.remove(&id) else { return false };
+        self.payload_bytes -= dead.entry.task.payload.len();
+        true
+    }
+
+    pub(super) fn state(&self, id: TaskId) -> Option<TaskState> {
+        if let Some(dead) = self.dead.get(&id) {
+            return Some(TaskState::Dead { cause: dead.cause.clone() });
+        }
+        let entry = self.live.get(&id)?;
+        Some(match entry.lease_until {
+            Some(_) => TaskState::Leased,
+            None => TaskState::Pending { due: entry.task.due },
+        })
+    }
+
+    pub(super) fn stats(&self, queue: &str, now: UnixMillis) -> QueueStats {
+        let empty = Lane::default();
+        let lane = self.lanes.get(queue).unwrap_or(&empty);
+        let due = ready(&lane.pending, now).count() + ready(&lane.leased, now).count();
+        let oldest = self.next_due(queue).and_then(|moment| now.checked_sub(moment));
+        let dead = self.dead.values().filter(|dead| dead.entry.task.queue == queue).count();
+        QueueStats {
+            pending: lane.pending.len() as u64,
+            due: due as u64,
+            leased: lane.leased.len() as u64,
+            dead: dead as u64,
+            oldest_due_age: oldest.map(Duration::from_millis),
+            dead_dropped: self.dead_dropped,
+        }
+    }
+
+    /// Forgets everything; how many tasks were waiting or leased.
+    pub(super) fn close(&mut self) -> usize {
+        let lost = self.live.len();
+        *self = Self { closed: true, ..Self::new(self.options) };
+        lost
+    }
+
+    fn knows(&self, id: TaskId) -> bool {
+        self.live.contains_key(&id) || self.dead.contains_key(&id)
+    }
+
+    fn put(&mut self, entry: Entry) {
+        let id = entry.task.id;
+        let lane = self.lanes.entry(entry.task.queue.clone()).or_default();
+        match entry.lease_until {
+            Some(until) => lane.leased.insert((until, id)),
+            None => lane.pending.insert((entry.task.due, id)),
+        };
+        self.live.insert(id, entry);
+    }
+
+    fn take_held(&mut self, task: &LeasedTask) -> Option<Entry> {
+        let held = self.live.get(&task.id)?;
+        let ours = held.attempt == task.attempt && held.lease_until.is_some();
+        if ours { self.take(task.id) } else { None }
+    }
+
+    fn take(&mut self, id: TaskId) -> Option<Entry> {
+        let entry = self.live.remove(&id)?;
+        if let Some(lane) = self.lanes.get_mut(&entry.task.queue) {
+            match entry.lease_until {
+                Some(until) => lane.leased.remove(&(until, id)),
+                None => lane.pending.remove(&(entry.task.due, id)),
+            };
+            // Names of queues come from callers: an empty lane must not stay.
+            if lane.pending.is_empty() && lane.leased.is_empty() {
+                self.lanes.remove(&entry.task.queue);
+            }
+        }
+        Some(entry)
+    }
+}
+
+impl Dead {
+    fn show(&self) -> DeadTask {
+        let task = &self.entry.task;
+        DeadTask {
+            id: task.id,
+            queue: task.queue.clone(),
+            kind: task.kind.clone(),
+            payload: task.payload.clone(),
+            attempts: self.entry.attempt,
+            cause: self.cause.clone(),
+            created: self.entry.created,
+            died: self.died,
+        }
+    }
+}
+
+/// The ids whose moment has come, earliest first.
+fn ready(
+    index: &BTreeSet<(UnixMillis, TaskId)>,
+    now: UnixMillis,
+) -> impl Iterator<Item = TaskId> + '_ {
+    index.iter().take_while(move |(moment, _)| *moment <= now).map(|(_, id)| *id)
+}
+
+fn overloaded(bound: &'static str, max: usize) -> Error {
+    Error::overloaded(bound).with_context("max", max).during("queue.enqueue")
+}

@@ -1,0 +1,178 @@
+//! The contract of a task queue.
+
+use std::fmt;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::future::BoxFuture;
+use zmsg_core::{Error, Level, Result, TaskId, UnixMillis};
+
+use super::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
+
+/// A queue of tasks, each due at a moment, each leased to one worker at a time.
+///
+/// - A task is accepted once per id for as long as the queue knows it (waiting, leased or dead).
+///   So an enqueue without an answer may be repeated with the same id. A task that was completed
+///   is forgotten: that its *effect* happens once is the inbox's promise, not the queue's.
+/// - A task is not handed out before it is due, to the millisecond of the queue's clock, and then
+///   in the order of due time, then id.
+/// - While a lease holds, nobody else is given the task. When it has run out, the task is handed
+///   out again with the next attempt number.
+/// - The attempt number is the fencing token: it only grows, and `extend`, `complete`, `retry`
+///   and `bury` do nothing and answer `false` unless the attempt they name holds the task. A
+///   lease that ran out and was not handed on still holds it.
+/// - What was given back uncounted spends none of the task's `attempts_max`.
+/// - A buried task is kept with its cause until somebody retries or drops it. Dead letters are
+///   bounded: beyond the bound those with the lowest ids are dropped, logged and counted.
+/// - Payloads come back byte for byte.
+/// - Queues of different names share the bounds and nothing else.
+/// - A closed queue refuses every call with `Closed`.
+///
+/// The wall clock decides when a task is tried, never whether its effect counts: a jump makes
+/// tasks early or late, or hands a running one to a second worker, which the fencing token and
+/// the inbox are there for.
+#[async_trait]
+pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
+    /// How durable a task is once `enqueue` has returned, and so is every later change of it.
+    fn level(&self) -> Level;
+
+    /// Accepts a task, or says that one of this id is there already.
+    ///
+    /// # Errors
+    /// `Overloaded` at the bound, at once; `InvalidInput` for a task that no queue would take;
+    /// an error with outcome unknown may be answered by the same call with the same id.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task accepted or not; ask again with the same id.
+    async fn enqueue(&self, task: NewTask) -> Result<Enqueued>;
+
+    /// Accepts all of the tasks or, with an error, none; duplicates count as accepted before.
+    /// The answers are in the order of the tasks.
+    ///
+    /// # Errors
+    /// As for [`enqueue`](Self::enqueue).
+    ///
+    /// # Cancel safety
+    /// As for [`enqueue`](Self::enqueue): all or none.
+    async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>>;
+
+    /// Leases up to `max` tasks that are due, oldest due first, until `for_` from now; among
+    /// them those whose earlier lease ran out.
+    ///
+    /// A task whose lease ran out on its last attempt is handed out all the same, with more
+    /// attempts spent than it had: whoever leases it is to bury it.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave tasks leased to nobody until their leases run out.
+    async fn lease(&self, queue: &str, max: usize, for_: Duration) -> Result<Vec<LeasedTask>>;
+
+    /// Lets the lease end `for_` from now. `false`: the task is no longer ours.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the lease extended or not.
+    async fn extend(&self, task: &LeasedTask, for_: Duration) -> Result<bool>;
+
+    /// Forgets the task: it is done. `false`: it is no longer ours.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task completed or not.
+    async fn complete(&self, task: &LeasedTask) -> Result<bool>;
+
+    /// Gives the task back, to be tried again at `due`. With `counts` the attempt is spent;
+    /// without, it is not (the worker stops, the database is away). `false`: no longer ours.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task given back or not.
+    async fn retry(
+        &self,
+        task: &LeasedTask,
+        due: UnixMillis,
+        cause: &Error,
+        counts: bool,
+    ) -> Result<bool>;
+
+    /// Moves the task to the dead letters. `false`: it is no longer ours.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the task buried or not.
+    async fn bury(&self, task: &LeasedTask, cause: &Error) -> Result<bool>;
+
+    /// The earliest moment at which `lease` may have something to give: the next due time or
+    /// the next end of a lease; it may have passed. `None` if the queue is empty.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    async fn next_due(&self, queue: &str) -> Result<Option<UnixMillis>>;
+
+    /// Resolves when something was enqueued or given back, in any queue and through this
+    /// object, after this call was made (not: after the future was first polled). A hint: it
+    /// may come for nothing, and says nothing of other processes. Closing resolves it as well.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    fn changed(&self) -> BoxFuture<'_, ()>;
+
+    /// Dead letters in the order of their ids, those above `after`, at most `limit`; of one
+    /// queue or of all.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    async fn dead_letters(
+        &self,
+        queue: Option<&str>,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> Result<Vec<DeadTask>>;
+
+    /// Brings a dead letter back, due now, with all its attempts again. `false`: there is none.
+    ///
+    /// # Errors
+    /// `Overloaded` if the queue is full; those of the backend.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it brought back or not.
+    async fn retry_dead(&self, id: TaskId) -> Result<bool>;
+
+    /// Forgets a dead letter. `false`: there is none.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it dropped or not.
+    async fn drop_dead(&self, id: TaskId) -> Result<bool>;
+
+    /// Where a task stands. `None`: it was completed or dropped, or never accepted.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    async fn state(&self, id: TaskId) -> Result<Option<TaskState>>;
+
+    /// Counts of one queue. Walks its tasks on a SQL backend: for people and gauges.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    async fn stats(&self, queue: &str) -> Result<QueueStats>;
+
+    /// Refuses every later call and wakes those who wait for a change. What a SQL queue holds
+    /// stays in its table; what a memory queue holds is lost.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    async fn close(&self) -> Result<()>;
+}

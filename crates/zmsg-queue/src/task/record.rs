@@ -1,0 +1,243 @@
+//! What a queue takes in and hands out.
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use zmsg_core::{Error, Result, TaskId, UnixMillis};
+
+/// A task to enqueue.
+#[derive(Clone, PartialEq, Eq)]
+pub struct NewTask {
+    /// Made before any I/O, and used again by every retry and fallback; not nil.
+    pub id: TaskId,
+    /// The queue's name; 1 to 255 bytes without NUL.
+    pub queue: String,
+    /// What the payload is; 1 to 255 bytes without NUL.
+    pub kind: String,
+    /// Opaque to the queue.
+    pub payload: Bytes,
+    /// Not handed out before this moment.
+    pub due: UnixMillis,
+    /// How often it may be tried before it is buried; at least 1.
+    pub attempts_max: u32,
+}
+
+impl NewTask {
+    /// The queue that tasks go to unless told otherwise.
+    pub const QUEUE_DEFAULT: &str = "default";
+    /// The longest name of a queue or a kind, in bytes.
+    pub const NAME_BYTES_MAX: usize = 255;
+
+    /// A task for the default queue, due at once, with three attempts.
+    pub fn new(id: TaskId, kind: impl Into<String>, payload: impl Into<Bytes>) -> Self {
+        let (kind, payload) = (kind.into(), payload.into());
+        Self { id, queue: Self::QUEUE_DEFAULT.into(), kind, payload, due: 0, attempts_max: 3 }
+    }
+
+    /// Sets the moment before which it is not handed out.
+    #[must_use]
+    pub fn due(self, due: UnixMillis) -> Self {
+        Self { due, ..self }
+    }
+
+    /// Names the queue.
+    #[must_use]
+    pub fn queue(self, queue: impl Into<String>) -> Self {
+        Self { queue: queue.into(), ..self }
+    }
+
+    /// Sets how often it may be tried.
+    #[must_use]
+    pub fn attempts_max(self, attempts_max: u32) -> Self {
+        Self { attempts_max, ..self }
+    }
+
+    /// Refuses what no backend could keep, before any of them sees it.
+    pub(super) fn check(&self) -> Result<()> {
+        check_name("queue", &self.queue)?;
+        check_name("kind", &self.kind)?;
+        let problem = if self.id.0.is_nil() {
+            "the id of a task must not be nil"
+        } else if self.attempts_max == 0 {
+            "a task needs at least one attempt"
+        } else if i64::try_from(self.due).is_err() {
+            "the due time of a task is beyond what a database can keep"
+        } else {
+            return Ok(());
+        };
+        Err(Error::invalid_input(problem).with_context("id", self.id))
+    }
+}
+
+fn check_name(what: &'static str, name: &str) -> Result<()> {
+    if name.is_empty() || name.len() > NewTask::NAME_BYTES_MAX || name.contains('\0') {
+        let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
+        return Err(
+            Error::invalid_input("a name has 1 to 255 bytes and no NUL").with_context(what, shown)
+        );
+    }
+    Ok(())
+}
+
+/// What came of an enqueue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Enqueued {
+    /// The task is in the queue, by this call.
+    Accepted,
+    /// A task of this id was in the queue, or among its dead letters, already.
+    Duplicate,
+}
+
+/// A task that one worker holds until its lease runs out.
+#[derive(Clone, PartialEq, Eq)]
+pub struct LeasedTask {
+    /// The id it was enqueued with.
+    pub id: TaskId,
+    /// The queue it came from.
+    pub queue: String,
+    /// What the payload is.
+    pub kind: String,
+    /// As it was enqueued.
+    pub payload: Bytes,
+    /// Which attempt this is, from 1; it only grows, and is the fencing token.
+    pub attempt: u32,
+    /// How many attempts may be spent.
+    pub attempts_max: u32,
+    /// How many of the earlier attempts do not count: given back, or before a dead letter was
+    /// brought back.
+    pub attempts_spared: u32,
+    /// The end of the lease as it was given; an extension does not change it here.
+    pub lease_until: UnixMillis,
+    /// When it was enqueued.
+    pub created: UnixMillis,
+}
+
+impl LeasedTask {
+    /// Attempts spent, with this one.
+    pub fn attempts_spent(&self) -> u32 {
+        self.attempt.saturating_sub(self.attempts_spared)
+    }
+
+    /// True if no attempt is left after this one.
+    pub fn is_last_attempt(&self) -> bool {
+        self.attempts_spent() >= self.attempts_max
+    }
+}
+
+/// A task that was given up.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DeadTask {
+    /// The id it was enqueued with.
+    pub id: TaskId,
+    /// The queue it came from.
+    pub queue: String,
+    /// What the payload is.
+    pub kind: String,
+    /// As it was enqueued.
+    pub payload: Bytes,
+    /// How often it was handed out, counted or not.
+    pub attempts: u32,
+    /// The last error, as text.
+    pub cause: String,
+    /// When it was enqueued.
+    pub created: UnixMillis,
+    /// When it was buried.
+    pub died: UnixMillis,
+}
+
+/// Where a task stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskState {
+    /// It waits, at least until it is due.
+    Pending {
+        /// The moment from which it may be handed out.
+        due: UnixMillis,
+    },
+    /// A worker has it, or had it and its lease ran out.
+    Leased,
+    /// It is among the dead letters.
+    Dead {
+        /// The last error, as text.
+        cause: String,
+    },
+}
+
+/// Counts of one queue at one moment.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct QueueStats {
+    /// Tasks that wait, due or not.
+    pub pending: u64,
+    /// Tasks that `lease` would hand out now: due ones, and those whose lease ran out.
+    pub due: u64,
+    /// Tasks that a worker holds, those with a lease that ran out among them.
+    pub leased: u64,
+    /// Dead letters.
+    pub dead: u64,
+    /// How long the longest-waiting due task has been due; `None` if nothing is due.
+    pub oldest_due_age: Option<Duration>,
+    /// Dead letters of all queues that this object dropped because there were too many.
+    pub dead_dropped: u64,
+}
+
+/// The end of a lease that begins at `now`.
+pub(super) fn lease_end(now: UnixMillis, for_: Duration) -> UnixMillis {
+    now.saturating_add(u64::try_from(for_.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// The text of a cause that is kept beside a task: bounded, because errors carry context.
+pub(super) fn cause_text(cause: &Error) -> String {
+    const BYTES_MAX: usize = 4096;
+    let mut text = cause.to_string();
+    if text.len() > BYTES_MAX {
+        let mut end = BYTES_MAX;
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.truncate(end);
+    }
+    text
+}
+
+// Payloads must not reach logs, so Debug shows their size.
+
+impl fmt::Debug for NewTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NewTask")
+            .field("id", &self.id.0)
+            .field("queue", &self.queue)
+            .field("kind", &self.kind)
+            .field("payload_bytes", &self.payload.len())
+            .field("due", &self.due)
+            .field("attempts_max", &self.attempts_max)
+            .finish()
+    }
+}
+
+impl fmt::Debug for LeasedTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeasedTask")
+            .field("id", &self.id.0)
+            .field("queue", &self.queue)
+            .field("kind", &self.kind)
+            .field("payload_bytes", &self.payload.len())
+            .field("attempt", &self.attempt)
+            .field("attempts_max", &self.attempts_max)
+            .field("attempts_spared", &self.attempts_spared)
+            .field("lease_until", &self.lease_until)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for DeadTask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeadTask")
+            .field("id", &self.id.0)
+            .field("queue", &self.queue)
+            .field("kind", &self.kind)
+            .field("payload_bytes", &self.payload.len())
+            .field("attempts", &self.attempts)
+            .field("cause", &self.cause)
+            .finish_non_exhaustive()
+    }
+}

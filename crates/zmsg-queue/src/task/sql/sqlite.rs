@@ -1,0 +1,89 @@
+//! The texts for SQLite.
+
+use super::texts::Texts;
+
+/// SQLite has one writer at a time, so a statement that selects and updates needs no row locks;
+/// PostgreSQL's inner selects take `FOR UPDATE SKIP LOCKED`. The first inner select of `lease`
+/// walks its partial index in order and stops at its limit; the second sorts the leases that ran
+/// out, which are few: what workers held when they stopped.
+pub(super) const TEXTS: Texts = Texts {
+    insert: "\
+INSERT INTO zmsg_tasks
+  (id, queue, kind, payload, state, due_ms, attempt, attempts_max, attempts_spared,
+   lease_until_ms, created_ms)
+VALUES (?, ?, ?, ?, 'pending', ?, 0, ?, 0, 0, ?)
+ON CONFLICT (id) DO NOTHING",
+
+    check_live: "UPDATE zmsg_task_counts SET live = live WHERE live <= ?",
+
+    lease: "\
+UPDATE zmsg_tasks SET state = 'leased', attempt = attempt + 1, lease_until_ms = ?
+WHERE id IN (
+  SELECT id FROM (
+    SELECT id, due_ms FROM (
+      SELECT id, due_ms FROM zmsg_tasks
+      WHERE state = 'pending' AND queue = ? AND due_ms <= ? ORDER BY due_ms, id LIMIT ?)
+    UNION ALL
+    SELECT id, due_ms FROM (
+      SELECT id, due_ms FROM zmsg_tasks
+      WHERE state = 'leased' AND queue = ? AND lease_until_ms <= ?
+      ORDER BY due_ms, id LIMIT ?))
+  ORDER BY due_ms, id LIMIT ?)
+RETURNING id, queue, kind, payload, attempt, attempts_max, attempts_spared, lease_until_ms,
+  created_ms, due_ms",
+
+    extend: "\
+UPDATE zmsg_tasks SET lease_until_ms = ? WHERE id = ? AND attempt = ? AND state = 'leased'",
+
+    complete: "DELETE FROM zmsg_tasks WHERE id = ? AND attempt = ? AND state = 'leased'",
+
+    retry: "\
+UPDATE zmsg_tasks
+SET state = 'pending', due_ms = ?, lease_until_ms = 0, last_error = ?,
+  attempts_spared = attempts_spared + ?
+WHERE id = ? AND attempt = ? AND state = 'leased'",
+
+    bury: "\
+UPDATE zmsg_tasks SET state = 'dead', lease_until_ms = 0, last_error = ?, dead_ms = ?
+WHERE id = ? AND attempt = ? AND state = 'leased'",
+
+    trim_dead: "\
+DELETE FROM zmsg_tasks WHERE id IN (
+  SELECT id FROM zmsg_tasks WHERE state = 'dead' ORDER BY id
+  LIMIT (SELECT max(0, dead - ?) FROM zmsg_task_counts))
+RETURNING id",
+
+    next_due: "\
+SELECT min(moment) FROM (
+  SELECT min(due_ms) AS moment FROM zmsg_tasks WHERE state = 'pending' AND queue = ?
+  UNION ALL
+  SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?)",
+
+    dead_letters: "\
+SELECT id, queue, kind, payload, attempt, last_error, created_ms, dead_ms FROM zmsg_tasks
+WHERE state = 'dead' AND id > ? ORDER BY id LIMIT ?",
+
+    dead_letters_of: "\
+SELECT id, queue, kind, payload, attempt, last_error, created_ms, dead_ms FROM zmsg_tasks
+WHERE state = 'dead' AND id > ? AND queue = ? ORDER BY id LIMIT ?",
+
+    retry_dead: "\
+UPDATE zmsg_tasks
+SET state = 'pending', due_ms = ?, lease_until_ms = 0, attempts_spared = attempt, dead_ms = NULL
+WHERE id = ? AND state = 'dead'",
+
+    drop_dead: "DELETE FROM zmsg_tasks WHERE id = ? AND state = 'dead'",
+
+    state: "SELECT state, due_ms, last_error FROM zmsg_tasks WHERE id = ?",
+
+    stats: "\
+SELECT
+  (SELECT count(*) FROM zmsg_tasks WHERE state = 'pending' AND queue = ? AND due_ms <= ?)
+    + (SELECT count(*) FROM zmsg_tasks
+       WHERE state = 'leased' AND queue = ? AND lease_until_ms <= ?),
+  (SELECT count(*) FROM zmsg_tasks WHERE state = 'pending' AND queue = ?),
+  (SELECT count(*) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?),
+  (SELECT count(*) FROM zmsg_tasks WHERE state = 'dead' AND queue = ?),
+  (SELECT min(due_ms) FROM zmsg_tasks WHERE state = 'pending' AND queue = ?),
+  (SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?)",
+};

@@ -1,0 +1,30 @@
+//! The memory queue keeps the contract.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use zmsg_core::ManualClock;
+use zmsg_queue::conformance::{Harness, Limits};
+use zmsg_queue::{MemoryQueueOptions, MemoryTaskQueue, TaskQueue};
+
+zmsg_queue::task_queue_conformance!(Memory { clock: Arc::new(ManualClock::new(1_000_000)) });
+
+struct Memory {
+    clock: Arc<ManualClock>,
+}
+
+#[async_trait]
+impl Harness for Memory {
+    async fn open(&self, limits: Limits) -> Arc<dyn TaskQueue> {
+        let options = MemoryQueueOptions {
+            tasks_max: limits.tasks_max.into(),
+            dead_max: limits.dead_max.into(),
+            ..Default::default()
+        };
+        Arc::new(MemoryTaskQueue::new(self.clock.clone(), options))
+    }
+
+    fn clock(&self) -> Arc<ManualClock> {
+        self.clock.clone()
+    }
+}

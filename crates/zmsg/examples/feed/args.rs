@@ -1,0 +1,41 @@
+//! What the example can be told.
+
+use std::path::PathBuf;
+
+use clap::Parser;
+
+/// Replays a stream of messages as a chat application would, and checks every total.
+#[derive(Debug, Parser)]
+#[command(name = "feed")]
+pub(crate) struct Args {
+    /// A file of `SRC DST UNIXTS` lines, or of JSON lines with src, dst, ts and optionally body.
+    #[arg(long)]
+    pub(crate) input: Option<PathBuf>,
+    /// Messages that the generator makes when there is no input; with one, the most it reads.
+    #[arg(long)]
+    pub(crate) messages: Option<usize>,
+    /// Users of the generated stream.
+    #[arg(long, default_value_t = 1_000)]
+    pub(crate) users: u32,
+    /// The seed of the generator and of all random choices.
+    #[arg(long, default_value_t = 42)]
+    pub(crate) seed: u64,
+    /// Tasks that write and read at the same time.
+    #[arg(long, default_value_t = 64)]
+    pub(crate) tasks: usize,
+    /// Reads of recent messages for each message written.
+    #[arg(long, default_value_t = 4)]
+    pub(crate) reads: usize,
+    /// A configuration file; without it the embedded defaults.
+    #[arg(long)]
+    pub(crate) config: Option<PathBuf>,
+    /// Where the embedded engine keeps its files; without it a temporary directory.
+    #[arg(long)]
+    pub(crate) directory: Option<PathBuf>,
+    /// Stop at the first malformed line instead of counting it.
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Show no progress bar.
+    #[arg(long)]
+    pub(crate) no_progress: bool,
+}

@@ -1,0 +1,3 @@
+DROP TABLE conversations;
+DROP TABLE users;
+DROP TABLE messages;

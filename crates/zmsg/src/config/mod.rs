@@ -1,0 +1,363 @@
+//! The configuration: plain public fields, filled from defaults, a file, the environment and code.
+
+mod settings; // start here: every key, its type and its meaning
+mod layers;
+mod parse;
+mod problems;
+mod validate;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use zmsg_core::{OnMissing, Result};
+
+pub use parse::ByteSize;
+pub(crate) use problems::Problems;
+pub use settings::{SettingDoc, setting_docs};
+
+/// Everything the engine can be told. Fields are public, so code has the last word after
+/// [`load`](Self::load); [`Zmsg::open`](crate::Zmsg::open) validates the whole once more.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where the engine keeps its files; locked while it is open.
+    pub directory: PathBuf,
+    /// The database.
+    pub store: StoreConfig,
+    /// Both cache tiers.
+    pub cache: CacheConfig,
+    /// The membership filter.
+    pub filter: FilterConfig,
+    /// Id generation.
+    pub ids: IdsConfig,
+    /// The task queue of the delayed route.
+    pub queue: QueueConfig,
+    /// The buffer of the periodic route.
+    pub periodic: PeriodicConfig,
+    /// Where values come from, by key prefix.
+    pub sources: Vec<SourceConfig>,
+    /// How long `close` may take, at most, when it is given no deadline of its own.
+    pub shutdown_deadline: Duration,
+}
+
+/// The database.
+#[derive(Clone, PartialEq)]
+pub struct StoreConfig {
+    /// `sqlite:PATH`; a relative path is taken from the directory. Never printed with a password.
+    pub url: String,
+    /// Connections that read beside the writer.
+    pub readers: usize,
+    /// Sync on every commit (`full`), or leave the last commits to the operating system (`normal`).
+    pub synchronous: Synchronous,
+    /// Create and upgrade zmsg's own tables when the engine opens.
+    pub migrate: bool,
+    /// How long a statement waits for another process's lock.
+    pub busy_timeout: Duration,
+    /// Jobs that may wait for the writer; beyond it callers get `Overloaded`.
+    pub jobs_max: usize,
+}
+
+/// When SQLite syncs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Synchronous {
+    /// Each commit is on the disk before it is acknowledged.
+    Full,
+    /// A power cut may lose the last commits; a killed process loses nothing.
+    Normal,
+}
+
+/// Both cache tiers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CacheConfig {
+    /// How long a value lives in the tiers, unless its call or its source says otherwise.
+    pub ttl: Duration,
+    /// How long "there is no such row" is remembered.
+    pub negative_ttl: Duration,
+    /// TTLs vary by this fraction either way, so that entries do not expire together.
+    pub jitter: f64,
+    /// How long a write keeps late fills away.
+    pub hold: Duration,
+    /// How long one load may take.
+    pub load_timeout: Duration,
+    /// Readers that may wait for one load; beyond it they get `Overloaded`.
+    pub waiters_max: usize,
+    /// L1: bytes it may hold, keys and overhead included.
+    pub local_bytes_max: ByteSize,
+    /// L1: the longest a value lives in it: the bound of staleness against other nodes.
+    pub local_ttl: Duration,
+}
+
+/// The membership filter.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FilterConfig {
+    /// Which filter.
+    pub backend: FilterBackend,
+    /// Keys it is sized for; it grows by rebuilding.
+    pub capacity: u64,
+    /// The share of absent keys that it may call possible.
+    pub error_rate: f64,
+    /// The user's word that no other process writes to the database.
+    pub single_node: bool,
+}
+
+/// Which membership filter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FilterBackend {
+    /// None: every miss asks the store.
+    None,
+    /// In this process.
+    Local,
+}
+
+/// Id generation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IdsConfig {
+    /// Where the node number comes from.
+    pub lease: LeaseBackend,
+    /// The node number of a fixed lease.
+    pub node: u16,
+    /// Milliseconds since the Unix epoch at which ids begin.
+    pub epoch_ms: u64,
+    /// Bits of the millisecond.
+    pub time_bits: u8,
+    /// Bits of the node number.
+    pub node_bits: u8,
+    /// Bits of the sequence within a millisecond.
+    pub sequence_bits: u8,
+    /// How far ahead of the clock ids may run under load before callers wait.
+    pub borrow_max: Duration,
+}
+
+/// Where the node number comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseBackend {
+    /// A locked slot in the engine's directory.
+    File,
+    /// The number in `ids.node`, its ceiling kept in the directory.
+    Fixed,
+}
+
+/// The task queue of the delayed route.
+#[derive(Debug, Clone, PartialEq)]
+pub struct QueueConfig {
+    /// Which queue.
+    pub backend: QueueBackend,
+    /// Tasks that run at once.
+    pub workers: usize,
+    /// The delay of a write that names none.
+    pub delay: Duration,
+    /// Attempts before a task goes to the dead letters.
+    pub attempts_max: u32,
+    /// The delay before the second attempt; it doubles from there.
+    pub retry_base: Duration,
+    /// The longest delay between attempts.
+    pub retry_cap: Duration,
+    /// How long one attempt may take.
+    pub task_timeout: Duration,
+    /// How long a worker that fell silent keeps its task.
+    pub lease: Duration,
+    /// Tasks that may wait; beyond it callers get `Overloaded`.
+    pub tasks_max: u32,
+    /// If the queue does not take a task, write it at once on the store route, with the same id.
+    pub fallback_to_store: bool,
+    /// How long the inbox remembers applied tasks; longer than any delay and all retries.
+    pub inbox_retention: Duration,
+}
+
+/// Which task queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QueueBackend {
+    /// In the database: a task survives what the database survives.
+    Sql,
+    /// In memory: tasks are lost with the process.
+    Memory,
+}
+
+/// The buffer of the periodic route.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PeriodicConfig {
+    /// How often the buffer is flushed.
+    pub interval: Duration,
+    /// A shard with this many operations is flushed at once.
+    pub ops_max: u64,
+    /// Bytes that may wait in the buffer; beyond it callers get `Overloaded`.
+    pub bytes_max: ByteSize,
+    /// A shard whose oldest operation is this old is flushed at once.
+    pub age_max: Duration,
+    /// What happens to an operation whose condition meets no row.
+    pub on_missing: OnMissing,
+}
+
+/// Where the values of a key prefix come from.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct SourceConfig {
+    /// The prefix, without the `_` or `:` that ends it.
+    pub prefix: String,
+    /// A query with one `?`, bound to the whole key, that gives one column.
+    pub sql: String,
+    /// A query that gives every key, for the filter; without it the filter rules nothing out.
+    pub keys: Option<String>,
+    /// How long its values live in the tiers.
+    pub ttl: Option<Duration>,
+}
+
+impl Config {
+    /// The embedded defaults in `directory`: SQLite, no L2, a local filter, a file lease, the
+    /// task queue in the database. Needs no server.
+    pub fn embedded(directory: impl AsRef<Path>) -> Self {
+        Self { directory: directory.as_ref().to_owned(), ..Self::default() }
+    }
+
+    /// The defaults, overridden by a YAML or TOML file, overridden by `ZMSG__SECTION__KEY`
+    /// variables of the environment.
+    ///
+    /// # Errors
+    /// `InvalidConfig` with every problem of both layers at once: unknown keys with the nearest
+    /// known one, values of the wrong type with their origin, and what
+    /// [`validate`](Self::validate) finds.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        Self::from_layers(Some(path.as_ref()), std::env::vars_os())
+    }
+
+    /// As [`load`](Self::load), without a file.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn from_env() -> Result<Self> {
+        Self::from_layers(None, std::env::vars_os())
+    }
+
+    /// Checks that the values fit together.
+    ///
+    /// # Errors
+    /// `InvalidConfig` with every problem at once.
+    pub fn validate(&self) -> Result<()> {
+        let mut problems = Problems::default();
+        validate::check(self, &mut problems);
+        problems.into_result()
+    }
+
+    /// The database file, if the store is SQLite.
+    pub(crate) fn sqlite_path(&self) -> Option<PathBuf> {
+        let path = self.store.url.strip_prefix("sqlite:")?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        Some(self.directory.join(path))
+    }
+
+    /// Whether other processes may write to the database: the lock on the directory keeps them
+    /// away from a file inside it, and from nothing else.
+    pub(crate) fn database_is_shared(&self) -> bool {
+        self.sqlite_path().is_none_or(|path| path.parent() != Some(&self.directory))
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            directory: PathBuf::from("data"),
+            store: StoreConfig::default(),
+            cache: CacheConfig::default(),
+            filter: FilterConfig::default(),
+            ids: IdsConfig::default(),
+            queue: QueueConfig::default(),
+            periodic: PeriodicConfig::default(),
+            sources: Vec::new(),
+            shutdown_deadline: Duration::from_secs(20),
+        }
+    }
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            url: "sqlite:zmsg.db".into(),
+            readers: 4,
+            synchronous: Synchronous::Full,
+            migrate: true,
+            busy_timeout: Duration::from_secs(5),
+            jobs_max: 4096,
+        }
+    }
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            ttl: Duration::from_secs(600),
+            negative_ttl: Duration::from_secs(5),
+            jitter: 0.1,
+            hold: Duration::from_secs(3),
+            load_timeout: Duration::from_secs(30),
+            waiters_max: 10_000,
+            local_bytes_max: ByteSize(64 << 20),
+            local_ttl: Duration::from_secs(60),
+        }
+    }
+}
+
+impl Default for FilterConfig {
+    fn default() -> Self {
+        Self {
+            backend: FilterBackend::Local,
+            capacity: 1_000_000,
+            error_rate: 0.01,
+            single_node: false,
+        }
+    }
+}
+
+impl Default for IdsConfig {
+    fn default() -> Self {
+        Self {
+            lease: LeaseBackend::File,
+            node: 0,
+            epoch_ms: 1_609_459_200_000,
+            time_bits: 41,
+            node_bits: 10,
+            sequence_bits: 12,
+            borrow_max: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        Self {
+            backend: QueueBackend::Sql,
+            workers: 10,
+            delay: Duration::from_millis(100),
+            attempts_max: 10,
+            retry_base: Duration::from_millis(200),
+            retry_cap: Duration::from_secs(60),
+            task_timeout: Duration::from_secs(20),
+            lease: Duration::from_secs(30),
+            tasks_max: 1_000_000,
+            fallback_to_store: false,
+            inbox_retention: Duration::from_secs(7 * 86_400),
+        }
+    }
+}
+
+impl Default for PeriodicConfig {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(1),
+            ops_max: 10_000,
+            bytes_max: ByteSize(64 << 20),
+            age_max: Duration::from_secs(5),
+            on_missing: OnMissing::DeadLetter,
+        }
+    }
+}
+
+impl std::fmt::Debug for StoreConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StoreConfig")
+            .field("url", &parse::redacted(&self.url))
+            .field("readers", &self.readers)
+            .field("synchronous", &self.synchronous)
+            .field("migrate", &self.migrate)
+            .field("busy_timeout", &self.busy_timeout)
+            .field("jobs_max", &self.jobs_max)
+            .finish()
+    }
+}

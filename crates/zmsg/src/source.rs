@@ -1,0 +1,278 @@
+//! Where the value of a key comes from when no cache has it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use zmsg_bloom::{MembershipFilter, Verdict};
+use zmsg_cache::Origin;
+use zmsg_core::{Error, Key, Result, Statement, Value};
+use zmsg_sqlbuilder::{identifiers, render};
+use zmsg_store::SqlStore;
+
+type LoadFuture = Pin<Box<dyn Future<Output = Result<Option<Bytes>>> + Send>>;
+type LoadFn = Arc<dyn Fn(Key) -> LoadFuture + Send + Sync>;
+
+/// A source: serves every key whose prefix, up to a `_` or `:`, is its own.
+///
+/// Of several sources that match, the longest prefix serves: `feed_meta_7` goes to `feed_meta`
+/// before `feed`. The whole key is bound, prefix included.
+#[derive(Clone)]
+pub struct Source {
+    prefix: String,
+    load: Load,
+    keys: Option<String>,
+    ttl: Option<Duration>,
+}
+
+#[derive(Clone)]
+enum Load {
+    Sql(String),
+    Call(LoadFn),
+}
+
+impl Source {
+    /// A source that runs `sql`: one `?`, bound to the key; one column, at most one row.
+    pub fn sql(prefix: impl Into<String>, sql: impl Into<String>) -> Self {
+        Self { prefix: prefix.into(), load: Load::Sql(sql.into()), keys: None, ttl: None }
+    }
+
+    /// A source that calls `load`.
+    pub fn call<F, Fut>(prefix: impl Into<String>, load: F) -> Self
+    where
+        F: Fn(Key) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<Option<Bytes>>> + Send + 'static,
+    {
+        let load: LoadFn = Arc::new(move |key| Box::pin(load(key)));
+        Self { prefix: prefix.into(), load: Load::Call(load), keys: None, ttl: None }
+    }
+
+    /// A query that gives every key of the source in its first column. With it the filter is
+    /// seeded and may rule keys out; without it the filter answers "maybe" for this source.
+    #[must_use]
+    pub fn keys(mut self, sql: impl Into<String>) -> Self {
+        self.keys = Some(sql.into());
+        self
+    }
+
+    /// How long the source's values live in the tiers, unless a call says otherwise.
+    #[must_use]
+    pub fn ttl(mut self, ttl: Duration) -> Self {
+        self.ttl = Some(ttl);
+        self
+    }
+
+    fn validate(&self) -> Result<()> {
+        let prefix = &self.prefix;
+        if prefix.is_empty() || prefix.ends_with(['_', ':']) {
+            let message = "a source's prefix is not empty and does not end in its separator";
+            return Err(Error::invalid_input(message).with_context("prefix", prefix));
+        }
+        if let Load::Sql(sql) = &self.load {
+            render(sql, 1, zmsg_sqlbuilder::Dialect::Sqlite).map_err(|error| {
+                error.with_context("source", prefix).with_context(
+                    "hint",
+                    "a source's query has exactly one ?, which is bound to the key",
+                )
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The tables a raw statement must not touch without naming its keys.
+    fn guarded_tables(&self) -> Result<Vec<String>> {
+        match (&self.keys, &self.load) {
+            (None, _) => Ok(Vec::new()),
+            (Some(keys), Load::Sql(sql)) => {
+                let mut tables = tables_of(sql)?;
+                tables.extend(tables_of(keys)?);
+                Ok(tables)
+            }
+            (Some(keys), Load::Call(_)) => tables_of(keys),
+        }
+    }
+}
+
+impl From<crate::config::SourceConfig> for Source {
+    fn from(config: crate::config::SourceConfig) -> Self {
+        let source = Self::sql(config.prefix, config.sql);
+        Self { keys: config.keys, ttl: config.ttl, ..source }
+    }
+}
+
+/// The names that follow FROM or JOIN in a query.
+fn tables_of(sql: &str) -> Result<Vec<String>> {
+    let words = identifiers(sql)?;
+    let follows = |pair: &[String]| matches!(pair[0].as_str(), "from" | "join");
+    Ok(words.windows(2).filter(|pair| follows(pair)).map(|pair| pair[1].to_lowercase()).collect())
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if matches!(self.load, Load::Sql(_)) { "sql" } else { "call" };
+        write!(f, "Source({}, {kind})", self.prefix)
+    }
+}
+
+/// A registered source, as the cache asks it.
+#[derive(Debug)]
+pub(crate) struct SourceOrigin {
+    source: Source,
+    guarded_tables: Vec<String>,
+    /// The filter knows every key of this source: only then may it rule one out.
+    seeded: AtomicBool,
+    store: Arc<dyn SqlStore>,
+    filter: Arc<dyn MembershipFilter>,
+}
+
+impl SourceOrigin {
+    pub(crate) fn keys_sql(&self) -> Option<&str> {
+        self.source.keys.as_deref()
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.source.prefix
+    }
+
+    pub(crate) fn set_seeded(&self) {
+        self.seeded.store(true, Ordering::Release);
+    }
+
+    /// What the filter says of a key of this source.
+    pub(crate) fn verdict(&self, key: &str) -> Verdict {
+        if self.seeded.load(Ordering::Acquire) { self.filter.check(key) } else { Verdict::Unknown }
+    }
+}
+
+#[async_trait]
+impl Origin for SourceOrigin {
+    fn rules_out(&self, key: &Key) -> bool {
+        self.verdict(key.as_str()) == Verdict::Absent
+    }
+
+    async fn confirm_absent(&self, key: &Key) -> Result<bool> {
+        self.filter.confirm_absent(key).await
+    }
+
+    async fn load(&self, key: &Key) -> Result<Option<Bytes>> {
+        let sql = match &self.source.load {
+            Load::Sql(sql) => sql,
+            Load::Call(call) => return call(key.clone()).await,
+        };
+        let query = Statement::query(sql.clone(), vec![Value::from(key)]);
+        let rows = self.store.fetch(&query).await?;
+        let fault = |message: &'static str| {
+            Err(Error::invalid_input(message).with_context("source", &self.source.prefix))
+        };
+        match rows.as_slice() {
+            [] => Ok(None),
+            [row] if row.values().len() == 1 => Ok(row.at(0)?.to_bytes()),
+            [_] => fault("a source's query gives one column"),
+            _ => fault("a source's query gives at most one row"),
+        }
+    }
+
+    fn ttl(&self) -> Option<Duration> {
+        self.source.ttl
+    }
+}
+
+/// A loader that one call brought along.
+pub(crate) struct CallOrigin<F>(pub(crate) F);
+
+impl<F> fmt::Debug for CallOrigin<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CallOrigin")
+    }
+}
+
+#[async_trait]
+impl<F, Fut> Origin for CallOrigin<F>
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Option<Bytes>>> + Send + 'static,
+{
+    async fn load(&self, _key: &Key) -> Result<Option<Bytes>> {
+        (self.0)().await
+    }
+}
+
+/// All sources, found by the longest prefix of a key.
+#[derive(Debug)]
+pub(crate) struct Sources {
+    store: Arc<dyn SqlStore>,
+    filter: Arc<dyn MembershipFilter>,
+    by_prefix: RwLock<HashMap<String, Arc<SourceOrigin>>>,
+    fallback: Arc<SourceOrigin>,
+}
+
+impl Sources {
+    /// No sources but zmsg's own table, which serves every other key.
+    pub(crate) fn new(store: Arc<dyn SqlStore>, filter: Arc<dyn MembershipFilter>) -> Result<Self> {
+        let own = Source::sql("zmsg_data", "SELECT data FROM zmsg_data WHERE id = ?")
+            .keys("SELECT id FROM zmsg_data");
+        let fallback = Arc::new(origin(own, &store, &filter)?);
+        Ok(Self { store, filter, by_prefix: RwLock::default(), fallback })
+    }
+
+    /// Adds or replaces a source; true if the filter has to be seeded with its keys.
+    pub(crate) fn register(&self, source: Source) -> Result<bool> {
+        source.validate()?;
+        let guarded = source.keys.is_some();
+        let prefix = source.prefix.clone();
+        let origin = Arc::new(origin(source, &self.store, &self.filter)?);
+        self.by_prefix
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(prefix, origin);
+        Ok(guarded)
+    }
+
+    /// The source that serves a key.
+    pub(crate) fn of(&self, key: &str) -> Arc<SourceOrigin> {
+        let by_prefix = self.by_prefix.read().unwrap_or_else(PoisonError::into_inner);
+        let ends = key.rmatch_indices(['_', ':']).map(|(end, _)| end);
+        let found = ends.filter_map(|end| by_prefix.get(&key[..end])).next();
+        Arc::clone(found.unwrap_or(&self.fallback))
+    }
+
+    /// True if no source but zmsg's own table serves the key.
+    pub(crate) fn is_own(&self, key: &str) -> bool {
+        Arc::ptr_eq(&self.of(key), &self.fallback)
+    }
+
+    /// Every source whose keys the filter can be seeded with.
+    pub(crate) fn guarded(&self) -> Vec<Arc<SourceOrigin>> {
+        let by_prefix = self.by_prefix.read().unwrap_or_else(PoisonError::into_inner);
+        let all = by_prefix.values().chain([&self.fallback]);
+        all.filter(|origin| origin.keys_sql().is_some()).map(Arc::clone).collect()
+    }
+
+    /// The guarded table that a statement touches, if there is one.
+    pub(crate) fn guarded_table_in(&self, sql: &str) -> Result<Option<String>> {
+        let words = identifiers(sql)?;
+        let guarded = self.guarded();
+        let mut tables = guarded.iter().flat_map(|origin| &origin.guarded_tables);
+        let touched = tables.find(|table| words.iter().any(|word| word.eq_ignore_ascii_case(table)));
+        Ok(touched.cloned())
+    }
+}
+
+fn origin(
+    source: Source,
+    store: &Arc<dyn SqlStore>,
+    filter: &Arc<dyn MembershipFilter>,
+) -> Result<SourceOrigin> {
+    Ok(SourceOrigin {
+        guarded_tables: source.guarded_tables()?,
+        source,
+        seeded: AtomicBool::new(false),
+        store: Arc::clone(store),
+        filter: Arc::clone(filter),
+    })
+}

@@ -1,0 +1,125 @@
+//! The routes of a write. Each file opens with what its route promises.
+
+mod store; // start here: the safe default
+mod delay;
+mod periodic;
+mod request;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio_util::task::TaskTracker;
+use zmsg_aggregate::Aggregator;
+use zmsg_cache::TieredCache;
+use zmsg_core::{Clock, Error, ErrorKind, Key, KeyScope, Receipt, Result, Row, Statement, Task, TaskId};
+use zmsg_queue::TaskQueue;
+
+use crate::apply::Applier;
+use crate::pending::Pending;
+use crate::source::Sources;
+
+pub use request::Write;
+pub(crate) use request::{Request, Route};
+
+/// Writes, by all routes.
+#[derive(Debug)]
+pub(crate) struct Writer {
+    pub(crate) applier: Arc<Applier>,
+    pub(crate) cache: TieredCache,
+    pub(crate) aggregator: Aggregator,
+    pub(crate) queue: Arc<dyn TaskQueue>,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) sources: Arc<Sources>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tracker: TaskTracker,
+    pub(crate) options: WriteOptions,
+}
+
+/// What the configuration says about writes.
+#[derive(Debug, Clone)]
+pub(crate) struct WriteOptions {
+    pub(crate) delay: Duration,
+    pub(crate) attempts_max: u32,
+    pub(crate) fallback_to_store: bool,
+}
+
+/// What [`Zmsg::sql_exec`](crate::Zmsg::sql_exec) did.
+#[derive(Debug, Clone)]
+pub struct SqlResult {
+    /// The proof: committed.
+    pub receipt: Receipt,
+    /// Rows changed, as the database counts them.
+    pub changed: u64,
+    /// Rows of a `SELECT` or of `RETURNING`.
+    pub rows: Vec<Row>,
+}
+
+impl Writer {
+    /// Puts a value into the caches alone.
+    pub(crate) async fn cache_only(
+        &self,
+        key: &Key,
+        value: Bytes,
+        ttl: Option<Duration>,
+    ) -> Result<Receipt> {
+        let level = self.cache.set(key, value, ttl).await?;
+        Ok(Receipt::cached(TaskId::generate(), level))
+    }
+
+    /// Takes a key out of both tiers; the row stays.
+    pub(crate) async fn del(&self, key: &Key) -> Result<Receipt> {
+        self.cache.invalidate(key).await?;
+        Ok(Receipt::cached(TaskId::generate(), self.cache.level()))
+    }
+
+    /// Runs a statement of the caller's own.
+    pub(crate) async fn sql_exec(self: &Arc<Self>, statement: Statement) -> Result<SqlResult> {
+        let keys = self.stated_keys(&statement)?;
+        let receipt = Receipt::committed(TaskId::generate());
+        let mut outcomes = self.store_steps(keys, Task::Statement(statement)).await?;
+        let outcome = outcomes.pop().unwrap_or_default();
+        Ok(SqlResult { receipt, changed: outcome.changed, rows: outcome.rows })
+    }
+
+    /// The keys that a raw statement names; a statement on a guarded table must name them, or a
+    /// row could exist that the filter rules out.
+    fn stated_keys(&self, statement: &Statement) -> Result<Vec<Key>> {
+        if let KeyScope::Keys(keys) = &statement.keys {
+            return Ok(keys.clone());
+        }
+        match self.sources.guarded_table_in(&statement.text)? {
+            None => Ok(Vec::new()),
+            Some(_) if is_query(&statement.text) => Ok(Vec::new()),
+            Some(table) => Err(Error::invalid_input(
+                "the statement touches a table that the filter guards: name the keys of its rows \
+                 with .keys([..]), or say .no_keys() if it makes none",
+            )
+            .with_context("table", table)),
+        }
+    }
+}
+
+/// True for a statement that begins as a plain query.
+fn is_query(sql: &str) -> bool {
+    let first: String = sql.trim_start().chars().take_while(char::is_ascii_alphabetic).collect();
+    first.eq_ignore_ascii_case("select") || first.eq_ignore_ascii_case("values")
+}
+
+/// Rows cannot come back from a write that happens later.
+fn refuse_returning(task: &Task) -> Result<()> {
+    match task {
+        Task::Statement(statement) if statement.returns_rows => Err(Error::new(
+            ErrorKind::Unsupported,
+            "RETURNING gives its rows from sql_exec; a deferred write has nobody to give them to",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// The error of database work whose task was aborted or panicked.
+fn lost(join: tokio::task::JoinError) -> Error {
+    Error::new(ErrorKind::Unexpected, "the write's task ended without an answer")
+        .outcome_unknown()
+        .with_source(join)
+}

@@ -1,0 +1,59 @@
+//! The periodic route: folded in memory, flushed in batches.
+//!
+//! | returns when | lost if the process is killed | this node sees it | in the tables |
+//! |---|---|---|---|
+//! | folded | what the buffer held, up to one interval | its value, if it brought one, at return | at the next flush, exactly once |
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use zmsg_core::{Error, Key, Level, Receipt, Result, Settlement, Task, TaskId};
+
+use super::{Writer, refuse_returning};
+
+impl Writer {
+    /// Folds `task` into the buffer; shows `value`, if there is one.
+    ///
+    /// A write without a value leaves the cached row alone until its flush invalidates it.
+    pub(crate) async fn periodic(
+        &self,
+        key: &Key,
+        value: Option<Bytes>,
+        task: Task,
+        ttl: Option<Duration>,
+    ) -> Result<Receipt> {
+        refuse_returning(&task)?;
+        let (settlement, shown) = match value {
+            None => (self.aggregator.submit(Some(key), task)?, Ok(())),
+            Some(value) => self.submit_and_show(key, value, task, ttl).await?,
+        };
+        if let Err(error) = shown {
+            tracing::warn!(%key, %error, "an accepted value is not shown");
+        }
+        Ok(Receipt::accepted(TaskId::generate(), Level::Memory, settlement))
+    }
+
+    /// Folds and shows in one step: the flush that applies the task also takes its value out of
+    /// the caches, so the value must not come into them after that.
+    async fn submit_and_show(
+        &self,
+        key: &Key,
+        value: Bytes,
+        task: Task,
+        ttl: Option<Duration>,
+    ) -> Result<(Settlement, Result<()>)> {
+        let mut submitted = None;
+        let submit = || {
+            let result = self.aggregator.submit(Some(key), task);
+            let accepted = result.is_ok();
+            submitted = Some(result);
+            accepted
+        };
+        let shown = self.cache.show(key, Some(value), ttl, submit).await;
+        match submitted {
+            Some(settlement) => Ok((settlement?, shown)),
+            // The value was refused before the task was folded, for its TTL.
+            None => Err(shown.err().unwrap_or_else(|| Error::closed("cache"))),
+        }
+    }
+}
