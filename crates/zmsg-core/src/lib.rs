@@ -4,17 +4,17 @@
 //! order below: what is written ([`Task`]: a [`Statement`] or an [`Op`]), what comes back
 //! ([`Receipt`], [`Row`], [`Error`]), and what those are made of.
 
-mod backoff;
-mod clock;
-mod error;
-mod ident;
-mod key;
+mod task;
+mod statement;
 mod op;
 mod receipt;
-mod row;
-mod statement;
-mod task;
+mod error;
+mod key;
+mod ident;
 mod value;
+mod row;
+mod clock;
+mod backoff;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, ManualClock, Millis, SystemClock, UnixMillis};

@@ -128,8 +128,13 @@ impl Builder {
         let queue = queue.map_or_else(|| assemble::queue(&config, &store, &clock), Ok)?;
         let lease = lease.map_or_else(|| assemble::lease(&config), Ok)?;
 
-        let cache =
-            TieredCache::new(local, remote, cache_policy(&config), Arc::clone(&clock), tracker.clone());
+        let cache = TieredCache::new(
+            local,
+            remote,
+            cache_policy(&config),
+            Arc::clone(&clock),
+            tracker.clone(),
+        );
         let sources = Arc::new(Sources::new(Arc::clone(&store), Arc::clone(&filter))?);
         for source in &config.sources {
             sources.register(Source::from(source.clone()))?;
@@ -163,11 +168,20 @@ impl Builder {
             tracker,
             options: write_options(&config),
         });
-        let filter_upkeep =
-            FilterUpkeep::new(filter, Arc::clone(&sources), Arc::clone(&store), config.filter.capacity);
+        let filter_upkeep = FilterUpkeep::new(
+            filter,
+            Arc::clone(&sources),
+            Arc::clone(&store),
+            config.filter.capacity,
+        );
         start_loops(&tasks, &config, &writer, &store, &filter_upkeep, &ids);
 
-        let closing = Closing { tasks, store, lock: Mutex::new(Some(lock)) };
+        let closing = Closing {
+            tasks,
+            store,
+            deadline: config.shutdown_deadline,
+            lock: Mutex::new(Some(lock)),
+        };
         let reader = Reader::new(cache, Arc::clone(&sources));
         let closed = AtomicBool::new(false);
         let inner = Inner { closed, reader, writer, sources, filter_upkeep, ids, closing };

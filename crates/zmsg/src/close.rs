@@ -18,6 +18,8 @@ use crate::write::Writer;
 pub(crate) struct Closing {
     pub(crate) tasks: Tasks,
     pub(crate) store: Arc<dyn SqlStore>,
+    /// The deadline of the configuration.
+    pub(crate) deadline: Duration,
     /// The lock on the directory; released with the last handle, or by `close`.
     pub(crate) lock: std::sync::Mutex<Option<File>>,
 }

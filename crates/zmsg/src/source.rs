@@ -226,10 +226,7 @@ impl Sources {
         let guarded = source.keys.is_some();
         let prefix = source.prefix.clone();
         let origin = Arc::new(origin(source, &self.store, &self.filter)?);
-        self.by_prefix
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(prefix, origin);
+        self.by_prefix.write().unwrap_or_else(PoisonError::into_inner).insert(prefix, origin);
         Ok(guarded)
     }
 
@@ -258,7 +255,8 @@ impl Sources {
         let words = identifiers(sql)?;
         let guarded = self.guarded();
         let mut tables = guarded.iter().flat_map(|origin| &origin.guarded_tables);
-        let touched = tables.find(|table| words.iter().any(|word| word.eq_ignore_ascii_case(table)));
+        let touched =
+            tables.find(|table| words.iter().any(|word| word.eq_ignore_ascii_case(table)));
         Ok(touched.cloned())
     }
 }

@@ -101,9 +101,10 @@ impl FilterUpkeep {
             "WITH zmsg_keys(k) AS ({sql}) SELECT DISTINCT k FROM zmsg_keys WHERE k > ? ORDER BY k LIMIT ?"
         );
         let query = Statement::query(sql, vec![after.into(), SEED_PAGE.into()]);
-        let rows = self.store.fetch(&query).await.map_err(|error| {
-            error.with_context("source", source.prefix()).during("filter.seed")
-        })?;
+        let rows =
+            self.store.fetch(&query).await.map_err(|error| {
+                error.with_context("source", source.prefix()).during("filter.seed")
+            })?;
         let key = |value: &Value| match value {
             Value::Text(text) => Key::new(text),
             _ => Err(Error::invalid_input("a source's keys are text")
@@ -180,14 +181,16 @@ impl ReceiptUpkeep {
     async fn look(&self, id: zmsg_core::TaskId) -> Result<()> {
         match self.queue.state(id).await? {
             Some(TaskState::Dead { cause }) => {
-                let error = Error::new(ErrorKind::InvalidData, "the delayed write is a dead letter")
-                    .with_context("dead letter", id)
-                    .with_context("cause", cause);
+                let error =
+                    Error::new(ErrorKind::InvalidData, "the delayed write is a dead letter")
+                        .with_context("dead letter", id)
+                        .with_context("cause", cause);
                 self.pending.settle(id, Err(error));
             }
             Some(_) => {}
             None => {
-                let query = Statement::query("SELECT 1 FROM zmsg_inbox WHERE id = ?", vec![id.0.into()]);
+                let query =
+                    Statement::query("SELECT 1 FROM zmsg_inbox WHERE id = ?", vec![id.0.into()]);
                 let applied = !self.store.fetch(&query).await?.is_empty();
                 let outcome = if applied {
                     Ok(())

@@ -20,11 +20,7 @@ pub(crate) struct Handler {
 }
 
 impl Handler {
-    pub(crate) fn new(
-        applier: Arc<Applier>,
-        pending: Arc<Pending>,
-        clock: Arc<dyn Clock>,
-    ) -> Self {
+    pub(crate) fn new(applier: Arc<Applier>, pending: Arc<Pending>, clock: Arc<dyn Clock>) -> Self {
         Self { applier, pending, clock }
     }
 }

@@ -95,10 +95,13 @@ impl Zmsg {
             Ok(value) => Ok(Some(value)),
             Err(cause) => {
                 self.inner.writer.applier.invalidate(&Key::new(key)?).await;
-                Err(Error::new(zmsg_core::ErrorKind::Corrupted, "the value is not what was asked for")
-                    .with_context("key", key)
-                    .with_context("type", std::any::type_name::<T>())
-                    .with_source(cause))
+                Err(Error::new(
+                    zmsg_core::ErrorKind::Corrupted,
+                    "the value is not what was asked for",
+                )
+                .with_context("key", key)
+                .with_context("type", std::any::type_name::<T>())
+                .with_source(cause))
             }
         }
     }
@@ -324,11 +327,13 @@ impl Zmsg {
     }
 
     /// Stops intake, lets running work finish, flushes, and says what is still pending and
-    /// where. Calls from now on fail with `Closed`; a second `close` reports nothing pending.
+    /// where. `None` takes the deadline of the configuration. Calls from now on fail with
+    /// `Closed`; a second `close` reports nothing pending.
     ///
     /// # Errors
     /// What the store says while closing; the report comes even past the deadline.
-    pub async fn close(&self, deadline: Duration) -> Result<CloseReport> {
+    pub async fn close(&self, deadline: impl Into<Option<Duration>>) -> Result<CloseReport> {
+        let deadline = deadline.into().unwrap_or(self.inner.closing.deadline);
         if self.inner.closed.swap(true, Ordering::SeqCst) {
             return Ok(CloseReport::default());
         }

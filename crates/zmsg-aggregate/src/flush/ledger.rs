@@ -62,7 +62,7 @@ impl Ledger {
         // Before the first flush of a shard there is no row.
         let seq = outcome.rows.first().map_or(Ok(0), |row| row.int(0))?;
         match u64::try_from(seq) {
-            Ok(seq) if seq == to => Ok(Standing::Pending),
+            Ok(seq) if seq == to => Ok(Standing::Applied),
             Ok(seq) if seq == from => Ok(Standing::Pending),
             _ => Err(Error::new(
                 ErrorKind::Corrupted,

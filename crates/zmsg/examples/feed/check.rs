@@ -21,6 +21,12 @@ pub(crate) async fn drained(zmsg: &Zmsg) -> Result<()> {
     bail!("the task queue did not drain within a minute")
 }
 
+/// Whether the tables hold nothing yet.
+pub(crate) async fn is_empty(zmsg: &Zmsg) -> Result<bool> {
+    let any = "SELECT 1 FROM messages UNION ALL SELECT 1 FROM users LIMIT 1";
+    Ok(rows(zmsg, any).await?.is_empty())
+}
+
 /// Everything that differs.
 pub(crate) async fn differences(
     zmsg: &Zmsg,

@@ -4,13 +4,14 @@
 
 mod args;
 mod input;
-mod workload; // start here: what the application does with one message
+mod workload;
 mod expected;
 mod zipf;
 mod latency;
 mod check;
 mod report;
 
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -23,8 +24,17 @@ use expected::Expected;
 use workload::Workload;
 
 #[tokio::main]
-async fn main() -> Result<()> {
-    let args = Args::parse();
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<()> {
     let stream = input::read(&args)?;
     let scratch = tempfile::tempdir().context("could not make a temporary directory")?;
     let config = match &args.config {
@@ -33,6 +43,13 @@ async fn main() -> Result<()> {
     };
 
     let zmsg = open(&config).await?;
+    if !check::is_empty(&zmsg).await? {
+        bail!(
+            "{} holds the messages of an earlier run, which this run could not tell from its own; \
+             name an empty directory",
+            config.directory.display()
+        );
+    }
     println!(
         "{} messages from {} tasks into {}",
         stream.messages.len(),
@@ -55,7 +72,8 @@ async fn open(config: &Config) -> Result<Zmsg> {
     let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/feed/schema");
     zmsg.load_dir(schema).migrate().await?;
     zmsg.register(
-        Source::sql("msg", "SELECT body FROM messages WHERE id = ?").keys("SELECT id FROM messages"),
+        Source::sql("msg", "SELECT body FROM messages WHERE id = ?")
+            .keys("SELECT id FROM messages"),
     )?;
     Ok(zmsg)
 }

@@ -176,9 +176,7 @@ impl Worker<'_> {
         let started = Instant::now();
         let kind = Kind::of(self.done);
         let (call, receipt) = match kind {
-            Kind::Payment => {
-                ("cache_and_store", zmsg.cache_and_store(&id, &body, insert).await?)
-            }
+            Kind::Payment => ("cache_and_store", zmsg.cache_and_store(&id, &body, insert).await?),
             Kind::Text => {
                 let write = zmsg.cache_and_delay_store(&id, &body, insert).delay(DELAY);
                 ("cache_and_delay_store", write.await?)
@@ -187,7 +185,10 @@ impl Worker<'_> {
                 let insert = insert.batch_key(id.as_str());
                 self.expected.periodic_ops += 1;
                 let value = Some(body.clone());
-                ("cache_and_periodic_store", zmsg.cache_and_periodic_store(&id, value, insert).await?)
+                (
+                    "cache_and_periodic_store",
+                    zmsg.cache_and_periodic_store(&id, value, insert).await?,
+                )
             }
         };
         self.latencies.record(call, started);
@@ -357,6 +358,7 @@ fn progress_bar(messages: usize, args: &Args) -> ProgressBar {
         return ProgressBar::hidden();
     }
     let template = "{bar:40} {pos}/{len} messages, {per_sec}, {eta} left";
-    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let style =
+        ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
     ProgressBar::new(messages as u64).with_style(style)
 }

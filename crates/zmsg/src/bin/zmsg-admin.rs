@@ -1,6 +1,7 @@
 //! Administration from the command line: migrations and dead letters of a database.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -112,10 +113,17 @@ enum Dead {
 }
 
 #[tokio::main(flavor = "current_thread")]
-async fn main() -> Result<()> {
-    match Args::parse().command {
+async fn main() -> ExitCode {
+    let done = match Args::parse().command {
         Command::Migrate { action } => migrate(action).await,
         Command::DeadLetters { action } => dead_letters(action).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 

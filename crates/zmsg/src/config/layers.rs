@@ -54,10 +54,11 @@ impl Config {
 
 /// Parses YAML or TOML, told apart by the file's ending.
 fn read_file(path: &Path) -> Result<Map<String, Json>> {
+    // The parser's own words may quote the line, and the line may hold a password.
     let invalid = |cause: config::ConfigError| {
-        Error::invalid_config("the configuration file cannot be read")
+        Error::invalid_config("the configuration file is not valid YAML or TOML")
             .with_context("file", path.display())
-            .with_context("cause", cause)
+            .with_context("at", position(&cause.to_string()))
     };
     if !path.is_file() {
         return Err(Error::invalid_config("there is no such configuration file")
@@ -68,6 +69,20 @@ fn read_file(path: &Path) -> Result<Map<String, Json>> {
     match tree {
         Json::Object(tree) => Ok(tree),
         _ => Ok(Map::new()),
+    }
+}
+
+/// Where a parser stopped, from its message: `line 3, column 7`.
+fn position(message: &str) -> String {
+    let after = |name: &str| {
+        let rest = message.split(name).nth(1)?;
+        let number: String = rest.trim_start().chars().take_while(char::is_ascii_digit).collect();
+        (!number.is_empty()).then_some(number)
+    };
+    match (after("line "), after("column ")) {
+        (Some(line), Some(column)) => format!("line {line}, column {column}"),
+        (Some(line), None) => format!("line {line}"),
+        _ => "an unknown place".to_owned(),
     }
 }
 
@@ -168,7 +183,8 @@ mod tests {
 
     #[test]
     fn a_later_layer_wins() {
-        let yaml = "cache:\n  ttl: 5m\n  local:\n    bytes_max: 1MiB\nperiodic: { interval: 250ms }";
+        let yaml =
+            "cache:\n  ttl: 5m\n  local:\n    bytes_max: 1MiB\nperiodic: { interval: 250ms }";
         let config =
             load("zmsg.yaml", yaml, &[("ZMSG__CACHE__TTL", "7m"), ("UNRELATED", "x")]).unwrap();
         assert_eq!(config.cache.ttl, Duration::from_secs(420));
@@ -192,7 +208,10 @@ mod tests {
         let error = load("zmsg.yaml", yaml, &[("ZMSG__STORE__READERS", "many")]).unwrap_err();
         let text = error.to_string();
         assert!(text.contains("4 problems"), "{text}");
-        assert!(text.contains("unknown key cache.tll") && text.contains("did you mean cache.ttl?"), "{text}");
+        assert!(
+            text.contains("unknown key cache.tll") && text.contains("did you mean cache.ttl?"),
+            "{text}"
+        );
         assert!(text.contains("cache.jitter") && text.contains("zmsg.yaml"), "{text}");
         assert!(text.contains("queue.fallback_to_sync"), "{text}");
         assert!(text.contains("store.readers (from the variable ZMSG__STORE__READERS)"), "{text}");
@@ -210,6 +229,14 @@ mod tests {
         let error = load("zmsg.yaml", "store:\n  url: postgres://app:s3cret@db/x\n", &[]);
         let text = format!("{:?}", error.unwrap_err());
         assert!(!text.contains("s3cret"), "{text}");
+        for (name, text) in [
+            ("zmsg.toml", "[store]\nurl = \"postgres://app:s3cret@db/x\n"),
+            ("zmsg.yaml", "store:\n  url: \"postgres://app:s3cret@db/x\n"),
+            ("zmsg.toml", "[store\nurl = \"postgres://app:s3cret@db/x\""),
+        ] {
+            let text = format!("{:?}", load(name, text, &[]).unwrap_err());
+            assert!(!text.contains("s3cret") && text.contains("line"), "{text}");
+        }
         let mut config = Config::default();
         config.store.url = "postgres://app:s3cret@db/x".into();
         assert!(!format!("{config:?}").contains("s3cret"));

@@ -36,9 +36,8 @@ fn cache(config: &Config, problems: &mut Problems) {
         ("cache.load_timeout", cache.load_timeout),
         ("cache.local.ttl", cache.local_ttl),
     ] {
-        problems.check(duration < Duration::from_millis(1), || {
-            format!("{path}: must be at least 1ms")
-        });
+        problems
+            .check(duration < Duration::from_millis(1), || format!("{path}: must be at least 1ms"));
     }
     problems.check(!(0.0..=0.5).contains(&cache.jitter), || {
         "cache.jitter: must be from 0 to 0.5".into()

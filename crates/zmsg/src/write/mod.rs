@@ -12,7 +12,9 @@ use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 use zmsg_aggregate::Aggregator;
 use zmsg_cache::TieredCache;
-use zmsg_core::{Clock, Error, ErrorKind, Key, KeyScope, Receipt, Result, Row, Statement, Task, TaskId};
+use zmsg_core::{
+    Clock, Error, ErrorKind, Key, KeyScope, Receipt, Result, Row, Statement, Task, TaskId,
+};
 use zmsg_queue::TaskQueue;
 
 use crate::apply::Applier;

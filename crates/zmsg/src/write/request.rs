@@ -78,9 +78,8 @@ impl<'a> Write<'a> {
     async fn send(self) -> Result<Receipt> {
         let Request { route, key, value, task, ttl, delay } = self.request?;
         let writer = self.zmsg.writer()?;
-        let task = || {
-            task.ok_or_else(|| Error::new(ErrorKind::Unexpected, "this route needs a task"))
-        };
+        let task =
+            || task.ok_or_else(|| Error::new(ErrorKind::Unexpected, "this route needs a task"));
         let value_or_empty = value.clone().unwrap_or_default();
         match route {
             Route::CacheOnly => writer.cache_only(&key, value_or_empty, ttl).await,

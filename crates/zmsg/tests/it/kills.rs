@@ -8,13 +8,21 @@ use zmsg::{Zmsg, sql};
 
 use crate::support::{DEADLINE, config, eventually, insert};
 
+/// What a killed worker had in hand is handed out again when its lease ends.
+fn short_leases(dir: &std::path::Path) -> zmsg::Config {
+    let mut config = config(dir);
+    config.queue.lease = Duration::from_secs(2);
+    config.queue.task_timeout = Duration::from_secs(1);
+    config
+}
+
 const CHILD_DIR: &str = "ZMSG_TEST_KILL_DIR";
 
 /// Not a test of its own: the process that the next test kills. Prints each acknowledged write.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn child_that_writes_until_it_is_killed() {
     let Ok(dir) = std::env::var(CHILD_DIR) else { return };
-    let zmsg = Zmsg::open(config(dir.as_ref())).await.unwrap();
+    let zmsg = Zmsg::open(short_leases(dir.as_ref())).await.unwrap();
     for n in 0_u64.. {
         let id = zmsg.next_id("feed").await.unwrap();
         let data = format!("value {n}");
@@ -64,12 +72,14 @@ async fn a_killed_process_loses_no_acknowledged_store_or_delayed_write() {
     let mut acked = Vec::new();
     for round in 1..=5 {
         let path = dir.path().to_owned();
-        acked.extend(tokio::task::spawn_blocking(move || killed_after(&path, round * 23)).await.unwrap());
+        acked.extend(
+            tokio::task::spawn_blocking(move || killed_after(&path, round * 23)).await.unwrap(),
+        );
     }
     let ids: std::collections::HashSet<_> = acked.iter().map(|(id, _)| id).collect();
     assert_eq!(ids.len(), acked.len(), "no id was given twice, over five kills");
 
-    let zmsg = Zmsg::open(config(dir.path())).await.unwrap();
+    let zmsg = Zmsg::open(short_leases(dir.path())).await.unwrap();
     zmsg.source("feed", "SELECT data FROM feeds WHERE id = ?").unwrap();
     eventually("the queue drained", || async {
         let queue = zmsg.stats().await.queue.unwrap();

@@ -10,6 +10,7 @@ mod filter;
 mod raw_sql;
 mod dead_letters;
 mod migrations;
+mod faults;
 mod closing;
 mod kills;
 mod documents;

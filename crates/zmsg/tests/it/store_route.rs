@@ -103,7 +103,8 @@ async fn two_writers_of_one_key_never_leave_the_older_value_in_the_cache() {
             let zmsg = engine.zmsg.clone();
             tokio::spawn(async move {
                 let data = format!("{round}-{writer}");
-                let _ = zmsg.cache_and_store("feed_1", &data, insert("feed_1", &data)).await.unwrap();
+                let _ =
+                    zmsg.cache_and_store("feed_1", &data, insert("feed_1", &data)).await.unwrap();
             })
         });
         for write in writes.collect::<Vec<_>>() {
