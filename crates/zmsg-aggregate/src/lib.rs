@@ -1,4 +1,9 @@
 //! The algebra of foldable operations, the sharded buffer, and its flusher.
+//!
+//! An [`Aggregator`] takes operations and folds them in memory by the law of [`algebra`]; its
+//! [`Flusher`] seals a shard whole and brings it into the database in one transaction, together
+//! with the move of a ledger row that makes the effect exactly-once. What the database refuses
+//! goes to the [`DeadLetters`] in that same transaction, and the rest goes on.
 
 mod aggregator; // start here
 mod policy;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use zmsg_core::Result;
+use zmsg_core::{Error, ErrorKind, Result};
 use zmsg_store::Step;
 
 use super::flight::Flight;
@@ -64,8 +64,10 @@ impl Flight {
             Verdict::Refused(_) | Verdict::RefusedSomewhere if range.len() > 1 => {
                 Ok(Tried::Refused)
             }
-            // Somebody retried or dropped the letter by hand meanwhile: it is no longer ours.
-            Verdict::Refused(0) if is_conflict(&failed.error) => Ok(Tried::Done),
+            Verdict::Refused(0) if is_conflict(&failed.error) => {
+                self.groups[range.start].refused = Some(taken_over());
+                Ok(Tried::Done)
+            }
             Verdict::Refused(_) | Verdict::RefusedSomewhere => {
                 let group = &mut self.groups[range.start];
                 ledger.store.execute(&set_cause(group.letter, &failed.error)).await?;
@@ -82,4 +84,8 @@ enum Tried {
     Done,
     /// Something in it is refused.
     Refused,
+}
+
+fn taken_over() -> Error {
+    Error::new(ErrorKind::Conflict, "its dead letter was retried or dropped by hand meanwhile")
 }

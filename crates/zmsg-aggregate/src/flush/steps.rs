@@ -59,7 +59,7 @@ impl Effect {
     pub(super) fn step(self, on_missing: OnMissing, dead: Otherwise) -> Step {
         let otherwise = match (on_missing, self.insert) {
             (OnMissing::Ignore, _) => return Step::any(self.update),
-            (OnMissing::Insert, Some(_)) => dead,
+            (OnMissing::Insert, Some(insert)) => Otherwise::Run(vec![insert]),
             (OnMissing::Insert, None) | (OnMissing::DeadLetter, _) => dead,
         };
         Step { statement: self.update, expect: Expect::AtLeast(1), otherwise }

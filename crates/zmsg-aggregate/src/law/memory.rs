@@ -12,9 +12,8 @@ use crate::flush::merge;
 #[derive(Debug)]
 pub(super) struct Folded {
     pub(super) table: Table,
-    /// For each write, whether its group was refused or missed its row.
-    pub(super) kept: Vec<bool>,
-    pub(super) refused: bool,
+    /// For each write, what became of its group.
+    pub(super) done: Vec<Done>,
     pub(super) groups: usize,
 }
 
@@ -54,7 +53,7 @@ pub(super) fn folded(rows: &[Cells], writes: &[Write], tasks: &[Task]) -> Folded
     let groups = merged.len();
     let mut table = Table::new(rows);
     let mut folded =
-        Folded { table: table.clone(), kept: vec![false; writes.len()], refused: false, groups };
+        Folded { table: table.clone(), done: vec![Done::Applied; writes.len()], groups };
     for group in merged {
         let together = execute_group(&mut table, &group, writes);
         for entry in &group {
@@ -63,10 +62,9 @@ pub(super) fn folded(rows: &[Cells], writes: &[Write], tasks: &[Task]) -> Folded
                 Done::Refused => execute_group(&mut table, std::slice::from_ref(entry), writes),
                 done => done,
             };
-            folded.refused |= done == Done::Refused;
             let first = usize::try_from(entry.seq.0).unwrap() - 1;
             let together = members.iter().find(|members| members[0] == first).unwrap();
-            together.iter().for_each(|member| folded.kept[*member] = done != Done::Applied);
+            together.iter().for_each(|member| folded.done[*member] = done);
         }
     }
     folded.table = table;
@@ -103,13 +101,13 @@ fn check(rows: &[Cells], writes: &[Write], sabotage: Sabotage) -> Result<usize, 
 
     let mut all = Table::new(rows);
     writes.iter().for_each(|write| all.execute(write));
-    if folded.refused && !all.strayed {
+    if folded.done.contains(&Done::Refused) && !all.strayed {
         return Err("a group was refused although every write is legal by itself".to_owned());
     }
     // What a refused group held has no effect: the law is about the rest.
     let mut rest = Table::new(rows);
     for (index, write) in writes.iter().enumerate() {
-        if sabotage != Sabotage::None || !folded.kept[index] {
+        if sabotage != Sabotage::None || folded.done[index] != Done::Refused {
             rest.execute(write);
         }
     }

@@ -52,6 +52,23 @@ async fn a_letter_is_retried_once_however_often_it_is_tried() {
 }
 
 #[tokio::test]
+async fn two_retries_at_once_apply_a_letter_once() {
+    let db = three_letters().await;
+    db.run("INSERT INTO feeds (id) VALUES ('x')", vec![]).await;
+    let letters = db.letters();
+    let id = letters.list(None, 1).await.unwrap()[0].id;
+    db.store.hold();
+    let retries = [letters.clone(), letters]
+        .map(|letters| db.tracker.spawn(async move { letters.retry(id).await }));
+    db.store.reached(2).await;
+    db.store.release();
+    let [first, second] = retries;
+    let applied = [first.await.unwrap().unwrap(), second.await.unwrap().unwrap()];
+    assert_eq!(applied.iter().flatten().count(), 1);
+    assert_eq!(db.likes("x").await, Some(2));
+}
+
+#[tokio::test]
 async fn a_retry_whose_answer_was_lost_is_not_repeated() {
     let db = three_letters().await;
     let letters = db.letters();

@@ -21,7 +21,7 @@ async fn operations_accepted_during_a_flush_are_neither_lost_nor_doubled() {
         let aggregator = db.aggregator.clone();
         async move { aggregator.flush_all().await }
     });
-    db.store.reached().await;
+    db.store.reached(1).await;
     let during: Vec<_> = (0..100).map(|_| db.submit(like("a"))).collect();
     assert_eq!(db.aggregator.stats().pending_ops, 101);
     db.store.release();
@@ -57,8 +57,8 @@ async fn a_lost_answer_is_resolved_by_the_ledger() {
     for fault in [Fault::LostBefore, Fault::LostAfter, Fault::Denied] {
         let db = Database::open().await;
         for round in 1..=3 {
-            let receipt = db.submit(like("a"));
-            let missing = db.submit(like("x"));
+            let receipt = db.submit(like("a").batch_key("one transaction"));
+            let missing = db.submit(like("x").batch_key("one transaction"));
             db.store.fail([fault]);
             while db.aggregator.flush_all().await.is_err() {}
             receipt.applied().await.unwrap();
@@ -139,7 +139,7 @@ async fn a_flush_goes_on_when_nobody_waits_for_it() {
         tokio::select! {
             biased;
             _ = &mut flush => panic!("the store holds it"),
-            () = db.store.reached() => {}
+            () = db.store.reached(1) => {}
         }
     }
     db.store.release();

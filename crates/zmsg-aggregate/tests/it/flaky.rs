@@ -13,6 +13,8 @@ use zmsg_store::{Outcome, SqlStore, Step, StepError};
 /// What goes wrong with one transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
+    /// Nothing.
+    None,
     /// It fails with an error that passes.
     Temporary,
     /// Its commit gets no answer, and did not happen.
@@ -57,6 +59,18 @@ impl Flaky {
         self.faults.lock().unwrap().extend(faults);
     }
 
+    /// The transaction after the next `passed` ones fails like this.
+    pub(crate) fn fail_after(&self, passed: usize, fault: Fault) {
+        let mut faults = self.faults.lock().unwrap();
+        faults.extend(std::iter::repeat_n(Fault::None, passed));
+        faults.push_back(fault);
+    }
+
+    /// True if a fault still waits for its transaction.
+    pub(crate) fn is_armed(&self) -> bool {
+        !self.faults.lock().unwrap().is_empty()
+    }
+
     /// Every transaction fails like this until further notice.
     pub(crate) fn fail_always(&self, fault: Option<Fault>) {
         *self.always.lock().unwrap() = fault;
@@ -71,9 +85,9 @@ impl Flaky {
         self.held.send_replace(false);
     }
 
-    /// Returns when a transaction waits.
-    pub(crate) async fn reached(&self) {
-        let _ = self.waiting.subscribe().wait_for(|waiting| *waiting > 0).await;
+    /// Returns when so many transactions wait.
+    pub(crate) async fn reached(&self, count: usize) {
+        let _ = self.waiting.subscribe().wait_for(|waiting| *waiting >= count).await;
     }
 
     /// The texts of the statements that were sent since the last time.
@@ -119,7 +133,7 @@ impl SqlStore for Flaky {
         let fault = self.faults.lock().unwrap().pop_front().or(*self.always.lock().unwrap());
         let away = || Error::new(ErrorKind::Unavailable, "the connection was lost");
         match fault {
-            None => self.inner.execute_all(steps).await,
+            None | Some(Fault::None) => self.inner.execute_all(steps).await,
             Some(Fault::Temporary) => Err(failed(away().temporary())),
             Some(Fault::LostBefore) => Err(failed(away().outcome_unknown())),
             Some(Fault::LostAfter) => {

@@ -167,6 +167,17 @@ async fn a_missing_row_is_kept_inserted_or_ignored() {
 }
 
 #[tokio::test]
+async fn what_becomes_of_a_missing_row_is_decided_column_by_column() {
+    let db = Database::open().await;
+    let kept = db.submit(like("x"));
+    let ignored = counter("feeds", "views").inc(1).where_eq("id", "x");
+    let ignored = db.submit(ignored.on_missing(OnMissing::Ignore));
+    db.aggregator.flush_all().await.unwrap();
+    assert!(kept.applied().await.is_err());
+    ignored.applied().await.unwrap();
+}
+
+#[tokio::test]
 async fn what_can_never_work_is_refused_at_the_door() {
     let db = Database::open().await;
     let rows = sql("DELETE FROM feeds WHERE id = ?", ("a",)).returning("id");

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering::SeqCst;
 
-use zmsg_core::{ErrorKind, Value};
+use zmsg_core::Value;
 use zmsg_sqlbuilder::{counter, slice, sql};
 
 use crate::database::{Database, like, refusal};
@@ -90,26 +90,64 @@ async fn a_refusal_at_the_commit_is_found_by_halving() {
     assert!(letters.iter().all(|letter| !letter.cause.contains("searched for")), "{letters:?}");
 }
 
-#[tokio::test]
-async fn halving_survives_lost_answers() {
+/// 25 operations of one batch key, of which 12 are refused, flushed with one fault at the given
+/// transaction. False if there were not so many transactions.
+async fn halving_meets(fault: Fault, at: usize) -> bool {
     let db = Database::open().await;
-    let broken = |n: i32| sql("UPDATE nowhere SET x = ?", (n,)).all_rows().batch_key("k");
-    let receipts: Vec<_> = (0..30).map(|n| db.submit(broken(n))).collect();
-    let liked = db.submit(like("a").batch_key("k"));
-    let viewed = db.submit(counter("feeds", "views").inc(1).where_eq("id", "a").batch_key("k"));
-    // Nine refusals one by one, the parking, then the halves.
-    let mut faults = vec![Fault::LostBefore, Fault::LostAfter, Fault::Temporary, Fault::Denied];
+    let receipts: Vec<_> = (0..25)
+        .map(|n| match n % 2 {
+            // Between two statements nothing folds.
+            0 => db.submit(like("a").batch_key("k")),
+            _ => db.submit(sql("UPDATE nowhere SET x = ?", (n,)).all_rows().batch_key("k")),
+        })
+        .collect();
+    db.store.fail_after(at, fault);
+    let mut attempts = 0;
     while db.aggregator.stats().pending_ops > 0 {
-        db.store.fail(faults.pop());
-        let _ = db.aggregator.flush_all().await;
+        let flushed = db.aggregator.flush_all().await;
+        attempts += 1;
+        assert!(attempts < 5, "{fault:?} at {at}: {flushed:?}");
     }
-    for receipt in &receipts {
-        assert_eq!(refusal(receipt).await.kind(), ErrorKind::InvalidData);
+    for (n, receipt) in receipts.iter().enumerate() {
+        assert_eq!(receipt.applied().await.is_err(), n % 2 == 1, "{fault:?} at {at}: {n}");
     }
-    liked.applied().await.unwrap();
-    viewed.applied().await.unwrap();
+    assert_eq!(db.likes("a").await, Some(13), "{fault:?} at {at}");
+    assert_eq!(db.letters().count().await.unwrap(), 12, "{fault:?} at {at}");
+    !db.store.is_armed()
+}
+
+#[tokio::test]
+async fn halving_is_exact_with_a_fault_at_any_transaction() {
+    for fault in [Fault::Temporary, Fault::LostBefore, Fault::LostAfter] {
+        let mut at = 0;
+        while halving_meets(fault, at).await {
+            at += 1;
+        }
+        assert!(at > 20, "{fault:?}: only {at} transactions");
+    }
+}
+
+#[tokio::test]
+async fn a_letter_taken_over_by_hand_while_halving_is_left_alone() {
+    let db = Database::open().await;
+    let receipts: Vec<_> = (0..12)
+        .map(|n| db.submit(sql("UPDATE nowhere SET x = ?", (n,)).all_rows().batch_key("k")))
+        .collect();
+    let liked = db.submit(like("a").batch_key("k"));
+    // Nine refusals, the parking, and then a pause.
+    db.store.fail_after(10, Fault::Temporary);
+    assert!(db.aggregator.flush_all().await.is_err());
+    let letters = db.letters().list(None, 20).await.unwrap();
+    assert_eq!(letters.len(), 13);
+    let by_hand = letters.iter().find(|letter| letter.summary.contains("likes")).unwrap();
+    assert!(db.letters().retry(by_hand.id).await.unwrap().is_some());
+    db.aggregator.flush_all().await.unwrap();
     assert_eq!(db.likes("a").await, Some(1));
-    assert_eq!(db.letters().count().await.unwrap(), 30);
+    assert!(format!("{:?}", refusal(&liked).await).contains("by hand"));
+    for receipt in &receipts {
+        assert!(refusal(receipt).await.to_string().contains("nowhere"));
+    }
+    assert_eq!(db.letters().count().await.unwrap(), 12);
 }
 
 #[tokio::test]

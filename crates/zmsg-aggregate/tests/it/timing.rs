@@ -149,7 +149,7 @@ async fn flush_key_waits_for_what_is_pending_and_for_what_is_in_flight() {
         let aggregator = db.aggregator.clone();
         async move { aggregator.flush_all().await }
     });
-    db.store.reached().await;
+    db.store.reached(1).await;
     // Nothing of the key waits in the buffer: it is all in flight.
     {
         let mut flush = std::pin::pin!(db.aggregator.flush_key(&key));
