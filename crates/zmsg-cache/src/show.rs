@@ -35,21 +35,17 @@ impl TieredCache {
         ttl: Option<Duration>,
         still: impl FnOnce() -> bool,
     ) -> Result<()> {
-        match value {
-            Some(value) if !self.0.remote.retains() => {
-                let ttl = self.0.ttl_of_set(key, ttl)?;
-                self.0.set_local(key, &value, ttl, still).map(|_level| ())
-            }
-            value => {
-                // A plain `set` could reach L2 after the invalidation that it has to precede; a
-                // publication bounces off it.
-                let hold = self.begin_write(key).await;
-                if still() {
-                    self.publish(hold, value, ttl).await.map(|_published| ())
-                } else {
-                    self.abandon(hold).await
-                }
-            }
+        if !self.0.remote.retains() {
+            let ttl = self.0.ttl_of_set(key, ttl)?;
+            return self.0.set_local(key, value.as_ref(), ttl, still).map(|_level| ());
+        }
+        // A plain `set` could reach L2 after the invalidation that it has to precede; a
+        // publication bounces off it.
+        let hold = self.begin_write(key).await;
+        if still() {
+            self.publish(hold, value, ttl).await.map(|_published| ())
+        } else {
+            self.abandon(hold).await
         }
     }
 }

@@ -112,7 +112,8 @@ impl TieredCache {
     ) -> Result<bool> {
         let inner = &self.0;
         let began = inner.clock.coarse();
-        let ttl = inner.policy.lifetime(value.is_some(), ttl);
+        // An absence lives as long as it was asked to: a delayed deletion shows it until it is due.
+        let ttl = inner.policy.lifetime(value.is_some() || ttl.is_some(), ttl);
         let remote = inner.publish_remote(&hold, value.as_ref(), ttl).await;
         let local_ttl = inner.policy.local_lifetime(ttl);
         let entry = || inner.entry(value.as_ref(), hold.epoch, began, local_ttl);
@@ -158,7 +159,7 @@ impl TieredCache {
         let inner = &self.0;
         let ttl = inner.ttl_of_set(key, ttl)?;
         if !inner.remote.retains() {
-            return inner.set_local(key, &value, ttl, || true);
+            return inner.set_local(key, Some(&value), ttl, || true);
         }
         let passage = inner.fence.enter(key);
         let (began, epoch) = (inner.clock.coarse(), inner.epoch());
@@ -241,12 +242,12 @@ impl Inner {
     pub(crate) fn set_local(
         &self,
         key: &Key,
-        value: &Bytes,
+        value: Option<&Bytes>,
         ttl: Duration,
         still: impl FnOnce() -> bool,
     ) -> Result<Level> {
         let began = self.clock.coarse();
-        let entry = self.entry(Some(value), self.epoch(), began, ttl);
+        let entry = self.entry(value, self.epoch(), began, ttl);
         match self.fence.replace(key, entry, still) {
             Kept::TooLarge(error) => {
                 self.oversize(&error);

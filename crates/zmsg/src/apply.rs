@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use zmsg_bloom::{Insertion, MembershipFilter};
 use zmsg_cache::{TieredCache, WriteHold};
-use zmsg_core::{Key, OnMissing, Result, Task};
+use zmsg_core::{Key, OnMissing, Op, Result, Task};
+use zmsg_queue::is_already_applied;
 use zmsg_sqlbuilder::Dialect;
 use zmsg_store::{Outcome, SqlStore, Step, StepError};
 
@@ -50,11 +51,17 @@ impl Applier {
         }
     }
 
+    /// True for an operation that inserts the row it does not find.
+    pub(crate) fn may_insert(&self, op: &Op) -> bool {
+        op.on_missing.unwrap_or(self.on_missing) == OnMissing::Insert
+    }
+
     pub(crate) fn dialect(&self) -> Dialect {
         self.store.dialect()
     }
 
-    /// Applies `steps`, which bring about or change the rows of `keys`, in one transaction.
+    /// Applies `steps`, which bring about or change the rows of `keys`, in one transaction; then
+    /// the caches show the first key's value as `show` says, and forget the others.
     ///
     /// Between hold and release no late fill can put an old value into a cache. If the commit's
     /// outcome is unknown the keys are invalidated, so that the next read finds out.
@@ -73,9 +80,10 @@ impl Applier {
             Ok(_on_their_way) => self.store.execute_all(steps).await,
             Err(error) => Err(StepError { step: None, error }),
         };
-        let show = if committed.is_ok() { show } else { Show::Nothing };
+        let mut show = if committed.is_ok() { show } else { Show::Nothing };
         for (key, hold) in holds {
-            if let Err(error) = self.release(hold, &show).await {
+            let show = std::mem::replace(&mut show, Show::Nothing);
+            if let Err(error) = self.release(hold, show).await {
                 self.repairs.enqueue(key, &error).await;
             }
         }
@@ -84,8 +92,8 @@ impl Applier {
 
     /// Applies the steps of a write that was accepted earlier, in one transaction.
     ///
-    /// What the caches show on accept stays until the commit and leaves after it, whatever the
-    /// outcome: no reader sees the old row between.
+    /// What the caches show on accept stays until the commit and leaves after it: no reader sees
+    /// the old row between. An attempt that certainly failed leaves it, for the next one.
     pub(crate) async fn apply_deferred(
         &self,
         keys: &[Key],
@@ -94,17 +102,21 @@ impl Applier {
         let announced = self.announce(keys).await;
         let _on_their_way = announced.map_err(|error| StepError { step: None, error })?;
         let committed = self.store.execute_all(steps).await;
-        for key in keys {
-            self.invalidate(key).await;
+        let may_be_applied = match &committed {
+            Ok(_) => true,
+            Err(failed) => failed.error.is_outcome_unknown() || is_already_applied(failed),
+        };
+        if may_be_applied {
+            for key in keys {
+                self.invalidate(key).await;
+            }
         }
         committed
     }
 
-    async fn release(&self, hold: WriteHold, show: &Show) -> Result<()> {
+    async fn release(&self, hold: WriteHold, show: Show) -> Result<()> {
         match show {
-            Show::Value(value, ttl) => {
-                self.cache.publish(hold, value.clone(), *ttl).await.map(|_shown| ())
-            }
+            Show::Value(value, ttl) => self.cache.publish(hold, value, ttl).await.map(|_shown| ()),
             Show::Nothing => self.cache.abandon(hold).await,
         }
     }

@@ -1,14 +1,14 @@
 //! Opens an engine: from its configuration, with any part replaced by one of the caller's own.
 
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 use zmsg_aggregate::{Aggregator, FlushGuard, FlushObserver, FlushPolicy};
 use zmsg_bloom::MembershipFilter;
 use zmsg_cache::{CachePolicy, LocalCache, RemoteCache, TieredCache};
-use zmsg_core::{Backoff, Clock, Key, Result, SystemClock};
+use zmsg_core::{Backoff, Clock, Error, Key, Result, SystemClock};
 use zmsg_idgen::{IdGenerator, NodeLease};
 use zmsg_queue::{TaskQueue, Worker, WorkerOptions};
 use zmsg_store::{Migrations, Migrator, SqlStore};
@@ -16,9 +16,10 @@ use zmsg_store::{Migrations, Migrator, SqlStore};
 use crate::Zmsg;
 use crate::apply::Applier;
 use crate::assemble;
-use crate::close::{Closing, lock_directory};
+use crate::close::Closing;
 use crate::codec;
-use crate::config::Config;
+use crate::config::{Config, FilterBackend};
+use crate::lock::FileLock;
 use crate::pending::Pending;
 use crate::read::Reader;
 use crate::repair::Repairs;
@@ -111,9 +112,12 @@ impl Builder {
     pub async fn open(self) -> Result<Zmsg> {
         let Self { config, clock, store, local, remote, filter, queue, lease } = self;
         config.validate()?;
-        let lock = lock_directory(&config.directory)?;
+        if store.is_some() && filter.is_none() {
+            check_filter_of_a_given_store(&config)?;
+        }
+        let locks = Arc::new(locks(&config, store.is_none())?);
         let tracker = TaskTracker::new();
-        let tasks = Tasks::new(tracker.clone());
+        let tasks = Arc::new(Tasks::new(tracker.clone(), Arc::clone(&locks)));
 
         let store = match store {
             Some(store) => store,
@@ -167,6 +171,7 @@ impl Builder {
             clock,
             tracker,
             options: write_options(&config),
+            _locks: Arc::clone(&locks),
         });
         let filter_upkeep = FilterUpkeep::new(
             filter,
@@ -176,12 +181,8 @@ impl Builder {
         );
         start_loops(&tasks, &config, &writer, &store, &filter_upkeep, &ids);
 
-        let closing = Closing {
-            tasks,
-            store,
-            deadline: config.shutdown_deadline,
-            lock: Mutex::new(Some(lock)),
-        };
+        let deadline = config.shutdown_deadline;
+        let closing = Arc::new(Closing { tasks, store, deadline, locks, once: OnceLock::new() });
         let reader = Reader::new(cache, Arc::clone(&sources));
         let closed = AtomicBool::new(false);
         let inner = Inner { closed, reader, writer, sources, filter_upkeep, ids, closing };
@@ -207,6 +208,29 @@ impl FlushObserver for FollowFlushes {
     }
 }
 
+/// The directory, and the database file unless the caller brought the store: alone if a filter
+/// of this process has to know of every write to it.
+fn locks(config: &Config, own_store: bool) -> Result<Vec<FileLock>> {
+    let mut locks = vec![FileLock::directory(&config.directory)?];
+    if let Some(path) = config.sqlite_path().filter(|_| own_store) {
+        let alone = config.filter.backend == FilterBackend::Local;
+        locks.push(FileLock::database(&path, alone)?);
+    }
+    Ok(locks)
+}
+
+/// A store that the caller brought may be shared, whatever the configuration says of its own.
+fn check_filter_of_a_given_store(config: &Config) -> Result<()> {
+    if config.filter.backend == FilterBackend::Local && !config.filter.single_node {
+        return Err(Error::invalid_config(
+            "a local filter on a store of your own would call the rows of other processes absent: \
+             set filter.single_node to true if this is the only process, set filter.backend to \
+             none, or bring a filter",
+        ));
+    }
+    Ok(())
+}
+
 fn start_loops(
     tasks: &Tasks,
     config: &Config,
@@ -215,11 +239,12 @@ fn start_loops(
     filter_upkeep: &FilterUpkeep,
     ids: &IdGenerator,
 ) {
-    let handler = Handler::new(
-        Arc::clone(&writer.applier),
-        Arc::clone(&writer.pending),
-        Arc::clone(&writer.clock),
-    );
+    let handler = Handler {
+        applier: Arc::clone(&writer.applier),
+        pending: Arc::clone(&writer.pending),
+        clock: Arc::clone(&writer.clock),
+        tracker: writer.tracker.clone(),
+    };
     let worker = Worker::new(
         Arc::clone(&writer.queue),
         Arc::new(handler),
@@ -245,6 +270,7 @@ fn start_loops(
         pending: Arc::clone(&writer.pending),
         queue: Arc::clone(&writer.queue),
         store: Arc::clone(store),
+        clock: Arc::clone(&writer.clock),
     };
     tasks.spawn(Stage::Upkeep, "receipt upkeep", receipts.run(upkeep));
 

@@ -1,114 +1,149 @@
 //! The end: stop intake, drain, flush, and say what is left.
 
-use std::fs::File;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout_at};
 use zmsg_core::{Error, ErrorKind, Level, Result};
 use zmsg_idgen::IdGenerator;
 use zmsg_store::SqlStore;
 
 use crate::codec;
+use crate::lock::FileLock;
 use crate::tasks::{Stage, Tasks};
 use crate::write::Writer;
 
 /// What `close` needs besides the parts that work.
 #[derive(Debug)]
 pub(crate) struct Closing {
-    pub(crate) tasks: Tasks,
+    pub(crate) tasks: Arc<Tasks>,
     pub(crate) store: Arc<dyn SqlStore>,
     /// The deadline of the configuration.
     pub(crate) deadline: Duration,
-    /// The lock on the directory; released with the last handle, or by `close`.
-    pub(crate) lock: std::sync::Mutex<Option<File>>,
+    pub(crate) locks: Arc<Vec<FileLock>>,
+    pub(crate) once: OnceLock<Shared<BoxFuture<'static, Result<CloseReport>>>>,
 }
 
 /// What was still pending when the engine closed, and where it is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 #[must_use = "the report says what is still pending"]
 pub struct CloseReport {
     /// Operations of the periodic route that were applied or dead-lettered while closing.
     pub flushed: u64,
-    /// Operations of the periodic route that could not be flushed: they were in memory and are lost.
+    /// Operations of the periodic route that could not be flushed: they were in memory and are
+    /// lost.
     pub lost_periodic: u64,
     /// Tasks of the delayed route that wait in a durable queue for the next start.
     pub queued: u64,
     /// Tasks of the delayed route that waited in memory and are lost.
     pub lost_queued: u64,
-    /// Background tasks that did not stop by the deadline.
+    /// Parts that did not stop by the deadline.
     pub late: Vec<&'static str>,
+    /// What went wrong; closing went on with the next part each time.
+    pub errors: Vec<Error>,
 }
+
+/// What is left to the flush and the parts after it, of the time to close: the buffer of the
+/// periodic route is in memory alone, tasks that are given back are not.
+const SHARE_OF_WORKERS: u32 = 3;
+
+/// What a part that is only to be closed gets at least, however late it is.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl CloseReport {
     /// True if everything that was accepted is in the tables or in a durable queue.
     pub fn is_clean(&self) -> bool {
-        self.lost_periodic == 0 && self.lost_queued == 0 && self.late.is_empty()
+        self.lost_periodic == 0
+            && self.lost_queued == 0
+            && self.late.is_empty()
+            && self.errors.is_empty()
+    }
+
+    /// Waits for a part to end; notes that it is late or failed, and goes on.
+    async fn part<T>(
+        &mut self,
+        name: &'static str,
+        until: Instant,
+        ends: impl Future<Output = Result<T>>,
+    ) -> Option<T> {
+        match timeout_at(until.max(Instant::now() + GRACE), ends).await {
+            Ok(Ok(value)) => return Some(value),
+            Ok(Err(error)) => self.errors.push(error.with_context("closing", name)),
+            Err(_) => self.late.push(name),
+        }
+        None
     }
 }
 
 impl Closing {
-    /// Closes the parts in the order in which they need each other.
-    pub(crate) async fn run(
-        &self,
-        writer: &Writer,
+    /// Closes everything, once: whoever calls again waits for the same end. The work is a task of
+    /// its own, so a caller who leaves does not leave it half done.
+    pub(crate) async fn close(
+        self: &Arc<Self>,
+        writer: &Arc<Writer>,
         ids: &IdGenerator,
-        deadline: Duration,
+        deadline: Option<Duration>,
     ) -> Result<CloseReport> {
-        let until = Instant::now() + deadline;
+        let ended = self.once.get_or_init(|| {
+            let (closing, writer, ids) = (Arc::clone(self), Arc::clone(writer), ids.clone());
+            let deadline = deadline.unwrap_or(closing.deadline);
+            let run = async move { closing.run(&writer, &ids, deadline).await };
+            // Not on the tracker: it waits for the tracker.
+            let task = Handle::current().spawn(run);
+            let panicked =
+                |join| Error::new(ErrorKind::Unexpected, "closing panicked").with_source(join);
+            async move { task.await.map_err(panicked) }.boxed().shared()
+        });
+        ended.clone().await
+    }
+
+    /// Closes the parts in the order in which they need each other.
+    async fn run(&self, writer: &Writer, ids: &IdGenerator, deadline: Duration) -> CloseReport {
         let mut report = CloseReport::default();
-        report.late.extend(self.tasks.stop(Stage::Workers, until).await);
-        let queued = writer.queue.stats(codec::QUEUE).await?;
-        let waiting = queued.pending + queued.leased;
+        let now = Instant::now();
+        let until = now.checked_add(deadline).unwrap_or(now + Duration::from_secs(86_400));
+        let workers_until = now + until.duration_since(now) / SHARE_OF_WORKERS;
+        report.late.extend(self.tasks.stop(Stage::Workers, workers_until).await);
+
+        let before = writer.aggregator.stats().pending_ops;
+        report.late.extend(self.tasks.stop(Stage::Flusher, until).await);
+        let left = until.saturating_duration_since(Instant::now()).max(GRACE);
+        match writer.aggregator.close(left).await {
+            Ok(flushed) => {
+                report.lost_periodic = flushed.ops;
+                report.flushed = before.saturating_sub(flushed.ops);
+                report.errors.extend(flushed.error.filter(|_| flushed.ops > 0));
+            }
+            Err(error) => report.errors.push(error),
+        }
+        report.late.extend(self.tasks.stop(Stage::Upkeep, until).await);
+        report.late.extend(self.tasks.stop(Stage::Lease, until).await);
+
+        // Writes whose callers left are still running on the tracker.
+        let tracker = self.tasks.tracker();
+        tracker.close();
+        let ended = async { Ok(tracker.wait().await) };
+        report.part("calls in progress", until, ended).await;
+        self.count_queued(writer, &mut report, until).await;
+
+        report.part("ids", until, ids.close()).await;
+        report.part("task queue", until, writer.queue.close()).await;
+        report.part("store", until, self.store.close()).await;
+        writer.pending.abandon();
+        self.locks.iter().for_each(FileLock::unlock);
+        report
+    }
+
+    async fn count_queued(&self, writer: &Writer, report: &mut CloseReport, until: Instant) {
+        let stats = writer.queue.stats(codec::QUEUE);
+        let Some(stats) = report.part("task queue", until, stats).await else { return };
+        let waiting = stats.pending + stats.leased;
         match writer.queue.level() {
             Level::Memory => report.lost_queued = waiting,
             _ => report.queued = waiting,
         }
-        let before = writer.aggregator.stats().pending_ops;
-        report.late.extend(self.tasks.stop(Stage::Flusher, until).await);
-        let left = until.saturating_duration_since(Instant::now());
-        let flushed = writer.aggregator.close(left).await?;
-        report.lost_periodic = flushed.ops;
-        report.flushed = before.saturating_sub(flushed.ops);
-        report.late.extend(self.tasks.stop(Stage::Upkeep, until).await);
-        report.late.extend(self.tasks.stop(Stage::Lease, until).await);
-        // Writes that callers dropped are still running on the tracker.
-        self.tasks.tracker().close();
-        if timeout_at(until, self.tasks.tracker().wait()).await.is_err() {
-            report.late.push("writes in progress");
-        }
-        ids.close().await?;
-        writer.queue.close().await?;
-        self.store.close().await?;
-        self.unlock();
-        Ok(report)
-    }
-
-    fn unlock(&self) {
-        let mut lock = self.lock.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        drop(lock.take());
-    }
-}
-
-/// Opens and locks the engine's directory: one engine per directory.
-pub(crate) fn lock_directory(directory: &std::path::Path) -> Result<File> {
-    let failed = |cause: std::io::Error| {
-        Error::new(ErrorKind::Unavailable, "could not use the engine's directory")
-            .with_context("directory", directory.display())
-            .with_source(cause)
-    };
-    std::fs::create_dir_all(directory).map_err(failed)?;
-    let mut options = File::options();
-    options.create(true).truncate(false).write(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let file = options.open(directory.join("LOCK")).map_err(failed)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => {
-            Err(Error::new(ErrorKind::Conflict, "another engine has this directory open")
-                .with_context("directory", directory.display()))
-        }
-        Err(std::fs::TryLockError::Error(cause)) => Err(failed(cause)),
     }
 }

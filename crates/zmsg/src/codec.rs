@@ -34,8 +34,8 @@ impl Kind {
 /// What a task needs to be carried out.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Payload {
-    /// These steps in one transaction; then the key leaves the caches.
-    Write { key: String, steps: Vec<WireStep> },
+    /// These steps in one transaction; then the keys leave the caches.
+    Write { keys: Vec<String>, steps: Vec<WireStep> },
     /// The key leaves the caches.
     Repair { key: String },
 }
@@ -124,7 +124,7 @@ mod tests {
             Value::Null,
         ];
         let step = Step::any(Statement::new("INSERT INTO t VALUES (?, ?, ?, ?, ?, ?)", binds));
-        let payload = Payload::Write { key: "t_1".into(), steps: vec![step.clone().into()] };
+        let payload = Payload::Write { keys: vec!["t_1".into()], steps: vec![step.clone().into()] };
         let Payload::Write { steps, .. } = decode(&encode(&payload).unwrap()).unwrap() else {
             panic!("another payload came back");
         };

@@ -10,15 +10,15 @@ use zmsg_queue::TaskQueue;
 use zmsg_store::SqlStore;
 
 use crate::Zmsg;
-use crate::apply::Applier;
+use crate::write::{Writer, lost};
 
 /// The dead letters of an engine.
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     periodic: zmsg_aggregate::DeadLetters,
     queue: Arc<dyn TaskQueue>,
-    /// Takes the keys of a retried letter out of the caches of a running engine.
-    applier: Option<Arc<Applier>>,
+    /// Of a running engine, whose filter and caches have to follow a retry.
+    writer: Option<Arc<Writer>>,
 }
 
 /// Which dead letter: `periodic:` or `delayed:`, and a UUID.
@@ -46,14 +46,13 @@ pub struct DeadLetter {
 impl DeadLetters {
     /// The dead letters of a store and a queue, without an engine: for administration.
     pub fn of(store: Arc<dyn SqlStore>, queue: Arc<dyn TaskQueue>) -> Self {
-        Self { periodic: zmsg_aggregate::DeadLetters::new(store), queue, applier: None }
+        Self { periodic: zmsg_aggregate::DeadLetters::new(store), queue, writer: None }
     }
 
     pub(crate) fn new(zmsg: &Zmsg) -> Self {
         let inner = &zmsg.inner;
-        let applier = Arc::clone(&inner.writer.applier);
         let of = Self::of(Arc::clone(&inner.closing.store), Arc::clone(&inner.writer.queue));
-        Self { applier: Some(applier), ..of }
+        Self { writer: Some(Arc::clone(&inner.writer)), ..of }
     }
 
     /// The oldest `limit` dead letters of each route.
@@ -94,16 +93,21 @@ impl DeadLetters {
     }
 
     async fn retry_periodic(&self, id: Uuid) -> Result<bool> {
-        let Some(applier) = &self.applier else {
-            return Ok(self.periodic.retry(id).await?.is_some());
+        let periodic = self.periodic.clone();
+        let Some(writer) = self.writer.clone() else {
+            return Ok(periodic.retry(id).await?.is_some());
         };
-        let Some(letter) = self.periodic.find(id).await? else { return Ok(false) };
-        let _on_their_way = applier.announce(&letter.keys).await?;
-        let retried = self.periodic.retry(id).await;
-        for key in &letter.keys {
-            applier.invalidate(key).await;
-        }
-        Ok(retried?.is_some())
+        let tracker = writer.tracker.clone();
+        let work = async move {
+            let Some(letter) = periodic.find(id).await? else { return Ok(false) };
+            let _on_their_way = writer.applier.announce(&letter.keys).await?;
+            let retried = periodic.retry(id).await;
+            for key in &letter.keys {
+                writer.applier.invalidate(key).await;
+            }
+            Ok(retried?.is_some())
+        };
+        tracker.spawn(work).await.map_err(lost)?
     }
 
     /// Drops a dead letter for good. False if there is no such dead letter.

@@ -49,6 +49,7 @@ mod migrate;
 mod upkeep;
 mod tasks;
 mod close;
+mod lock;
 mod stats;
 mod config;
 mod builder;
@@ -62,6 +63,7 @@ pub use config::{
     setting_docs,
 };
 pub use dead::{DeadLetter, DeadLetterId, DeadLetters};
+pub use lock::FileLock;
 pub use migrate::SchemaDir;
 pub use payload::IntoBytes;
 pub use read::Presence;

@@ -7,19 +7,22 @@ use zmsg_core::Result;
 use zmsg_store::migrate::{Report, Status};
 use zmsg_store::{Migrations, Migrator, SqlStore};
 
+use crate::upkeep::FilterUpkeep;
+
 /// A directory of migrations: `<version>_<name>/up.sql` and `down.sql`, or flat files.
 #[derive(Debug, Clone)]
 pub struct SchemaDir {
     dir: PathBuf,
     store: Arc<dyn SqlStore>,
+    filter: FilterUpkeep,
 }
 
 /// The set's name in the table of applied migrations.
 const SET: &str = "app";
 
 impl SchemaDir {
-    pub(crate) fn new(dir: PathBuf, store: Arc<dyn SqlStore>) -> Self {
-        Self { dir, store }
+    pub(crate) fn new(dir: PathBuf, store: Arc<dyn SqlStore>, filter: FilterUpkeep) -> Self {
+        Self { dir, store, filter }
     }
 
     /// Applies what is pending, each file in a transaction of its own.
@@ -30,7 +33,8 @@ impl SchemaDir {
     /// `InvalidInput` naming a file that was edited after it was applied, or one that is missing;
     /// what the database says of a statement, naming its file.
     pub async fn migrate(&self) -> Result<Report> {
-        self.migrator()?.up().await
+        let migrator = self.migrator()?;
+        self.filter.behind_its_back(migrator.up()).await
     }
 
     /// Takes the newest `steps` back.
@@ -38,7 +42,8 @@ impl SchemaDir {
     /// # Errors
     /// As for [`migrate`](Self::migrate); `InvalidInput` for a migration without a way down.
     pub async fn rollback(&self, steps: usize) -> Result<Report> {
-        self.migrator()?.down(steps).await
+        let migrator = self.migrator()?;
+        self.filter.behind_its_back(migrator.down(steps)).await
     }
 
     /// What is applied, pending, edited or missing.

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use zmsg_core::{Level, Result, Settlement, Settler, TaskId};
+use zmsg_core::{Level, Result, Settlement, Settler, TaskId, UnixMillis};
 
 /// The settlers of delayed writes, by task. Bounded by the queue's own bound: a task that the
 /// queue refuses is taken out again.
@@ -13,6 +13,8 @@ pub(crate) struct Pending(Mutex<HashMap<TaskId, Waiting>>);
 #[derive(Debug)]
 struct Waiting {
     settler: Settler,
+    /// When the queue has it: its due time.
+    due: Option<UnixMillis>,
     /// An attempt to apply it has begun, so its value may be in the table already.
     applying: bool,
 }
@@ -22,7 +24,7 @@ impl Pending {
     pub(crate) fn register(&self, id: TaskId, level: Level) -> Settlement {
         let settler = Settlement::pending(level);
         let settlement = settler.settlement();
-        self.lock().insert(id, Waiting { settler, applying: false });
+        self.lock().insert(id, Waiting { settler, due: None, applying: false });
         settlement
     }
 
@@ -46,9 +48,35 @@ impl Pending {
         self.lock().get(&id).is_some_and(|waiting| !waiting.applying)
     }
 
-    /// The tasks that somebody may wait for.
-    pub(crate) fn ids(&self) -> Vec<TaskId> {
-        self.lock().keys().copied().collect()
+    /// Notes that the queue has the task.
+    pub(crate) fn enqueued(&self, id: TaskId, due: UnixMillis) {
+        if let Some(waiting) = self.lock().get_mut(&id) {
+            waiting.due = Some(due);
+        }
+    }
+
+    /// At most `limit` tasks that the queue had and that were due before `before`, in the order
+    /// of their ids, from the one after `after`.
+    pub(crate) fn overdue(
+        &self,
+        before: UnixMillis,
+        after: Option<TaskId>,
+        limit: usize,
+    ) -> Vec<TaskId> {
+        let waiting = self.lock();
+        let overdue =
+            waiting.iter().filter(|(_, waiting)| waiting.due.is_some_and(|due| due < before));
+        let mut ids: Vec<TaskId> =
+            overdue.map(|(id, _)| *id).filter(|id| Some(*id) > after).collect();
+        ids.sort_unstable();
+        ids.truncate(limit);
+        ids
+    }
+
+    /// Tells all who wait that the engine stopped first.
+    pub(crate) fn abandon(&self) {
+        let abandoned = std::mem::take(&mut *self.lock());
+        drop(abandoned);
     }
 
     /// How many there are.
@@ -59,5 +87,37 @@ impl Pending {
     // A map is whole after every operation, so a poisoned lock is safe to use.
     fn lock(&self) -> MutexGuard<'_, HashMap<TaskId, Waiting>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_task_that_the_queue_does_not_have_yet_is_never_overdue() {
+        let pending = Pending::default();
+        let (slow, queued) = (TaskId::generate(), TaskId::generate());
+        let _settlements = [slow, queued].map(|id| pending.register(id, Level::Database));
+        pending.enqueued(queued, 1_000);
+        assert_eq!(pending.overdue(5_000, None, 10), [queued], "its enqueue is still under way");
+        assert!(pending.overdue(1_000, None, 10).is_empty(), "due is not overdue");
+        assert!(pending.overdue(5_000, Some(queued), 10).is_empty());
+    }
+
+    #[test]
+    fn overdue_tasks_come_round_in_pages() {
+        let pending = Pending::default();
+        let ids: Vec<TaskId> = (0..5).map(|_| TaskId::generate()).collect();
+        let _settlements: Vec<_> =
+            ids.iter().map(|id| pending.register(*id, Level::Database)).collect();
+        ids.iter().for_each(|id| pending.enqueued(*id, 0));
+        let first = pending.overdue(1, None, 3);
+        let second = pending.overdue(1, first.last().copied(), 3);
+        let mut all = [first, second].concat();
+        all.sort_unstable();
+        let mut expected = ids;
+        expected.sort_unstable();
+        assert_eq!(all, expected);
     }
 }

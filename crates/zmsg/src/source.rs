@@ -73,6 +73,11 @@ impl Source {
             let message = "a source's prefix is not empty and does not end in its separator";
             return Err(Error::invalid_input(message).with_context("prefix", prefix));
         }
+        if let Some(keys) = &self.keys {
+            zmsg_sqlbuilder::sql(keys.clone(), ())
+                .statement()
+                .map_err(|error| error.with_context("keys of the source", prefix))?;
+        }
         if let Load::Sql(sql) = &self.load {
             render(sql, 1, zmsg_sqlbuilder::Dialect::Sqlite).map_err(|error| {
                 error.with_context("source", prefix).with_context(
@@ -105,11 +110,48 @@ impl From<crate::config::SourceConfig> for Source {
     }
 }
 
-/// The names that follow FROM or JOIN in a query.
+/// The tables that a query reads: the names between FROM or JOIN and the clause that follows.
+/// Aliases among them do no harm: they guard a table that does not exist.
 fn tables_of(sql: &str) -> Result<Vec<String>> {
+    const ENDS: [&str; 17] = [
+        "where",
+        "group",
+        "order",
+        "limit",
+        "having",
+        "window",
+        "union",
+        "except",
+        "intersect",
+        "on",
+        "using",
+        "select",
+        "values",
+        "fetch",
+        "offset",
+        "for",
+        "returning",
+    ];
     let words = identifiers(sql)?;
-    let follows = |pair: &[String]| matches!(pair[0].as_str(), "from" | "join");
-    Ok(words.windows(2).filter(|pair| follows(pair)).map(|pair| pair[1].to_lowercase()).collect())
+    let text = sql.to_lowercase().replace('"', "");
+    let mut tables = Vec::new();
+    let mut listed = false;
+    for (index, word) in words.iter().enumerate() {
+        let word = word.to_lowercase();
+        match word.as_str() {
+            "from" | "join" => listed = true,
+            end if ENDS.contains(&end) => listed = false,
+            _ if !listed => {}
+            _ => {
+                // The schema of `schema.table` is no table.
+                let next = words.get(index + 1).map(|next| next.to_lowercase());
+                if !next.is_some_and(|next| text.contains(&format!("{word}.{next}"))) {
+                    tables.push(word);
+                }
+            }
+        }
+    }
+    Ok(tables)
 }
 
 impl fmt::Debug for Source {
@@ -137,6 +179,11 @@ impl SourceOrigin {
 
     pub(crate) fn prefix(&self) -> &str {
         &self.source.prefix
+    }
+
+    /// True for a key that this source serves.
+    pub(crate) fn is_own(&self, sources: &Sources, key: &str) -> bool {
+        std::ptr::eq(self, Arc::as_ptr(&sources.of(key)))
     }
 
     pub(crate) fn set_seeded(&self) {
@@ -238,6 +285,11 @@ impl Sources {
         Arc::clone(found.unwrap_or(&self.fallback))
     }
 
+    /// True for the source that zmsg's own table is.
+    pub(crate) fn is_fallback(&self, source: &SourceOrigin) -> bool {
+        std::ptr::eq(source, Arc::as_ptr(&self.fallback))
+    }
+
     /// True if no source but zmsg's own table serves the key.
     pub(crate) fn is_own(&self, key: &str) -> bool {
         Arc::ptr_eq(&self.of(key), &self.fallback)
@@ -250,14 +302,24 @@ impl Sources {
         all.filter(|origin| origin.keys_sql().is_some()).map(Arc::clone).collect()
     }
 
-    /// The guarded table that a statement touches, if there is one.
-    pub(crate) fn guarded_table_in(&self, sql: &str) -> Result<Option<String>> {
+    /// The guarded tables that a statement touches, each with the prefix of its source.
+    pub(crate) fn guards_of_statement(&self, sql: &str) -> Result<Vec<(String, String)>> {
         let words = identifiers(sql)?;
-        let guarded = self.guarded();
-        let mut tables = guarded.iter().flat_map(|origin| &origin.guarded_tables);
-        let touched =
-            tables.find(|table| words.iter().any(|word| word.eq_ignore_ascii_case(table)));
-        Ok(touched.cloned())
+        Ok(self.guards(|table| words.iter().any(|word| word.eq_ignore_ascii_case(table))))
+    }
+
+    /// The same for an operation on one table.
+    pub(crate) fn guards_of_table(&self, name: &str) -> Vec<(String, String)> {
+        self.guards(|table| table.eq_ignore_ascii_case(name))
+    }
+
+    fn guards(&self, touches: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+        let mut guards = Vec::new();
+        for origin in self.guarded() {
+            let tables = origin.guarded_tables.iter().filter(|table| touches(table));
+            guards.extend(tables.map(|table| (origin.prefix().to_owned(), table.clone())));
+        }
+        guards
     }
 }
 
@@ -273,4 +335,24 @@ fn origin(
         store: Arc::clone(store),
         filter: Arc::clone(filter),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_of_a_query_are_found_in_every_spelling() {
+        for (sql, tables) in [
+            ("SELECT data FROM feeds WHERE id = ?", &["feeds"][..]),
+            ("SELECT data FROM main.feeds WHERE id = ?", &["feeds"]),
+            ("SELECT data FROM \"main\".\"Feeds\" WHERE id = ?", &["feeds"]),
+            ("select a from x, y where x.i = y.i", &["x", "y"]),
+            ("SELECT a FROM x JOIN y ON x.i = y.i WHERE a = ?", &["x", "y"]),
+            ("SELECT a FROM (SELECT a FROM inner_one WHERE b = ?) ORDER BY a", &["inner_one"]),
+            ("SELECT id FROM x UNION ALL SELECT id FROM y", &["x", "y"]),
+        ] {
+            assert_eq!(tables_of(sql).unwrap(), tables, "{sql}");
+        }
+    }
 }

@@ -3,11 +3,13 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zmsg_core::{Error, ErrorKind, Result};
+
+use crate::lock::FileLock;
 
 /// When a task is stopped: the order of `close`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -31,19 +33,24 @@ pub(crate) struct Tasks {
     stages: [CancellationToken; STAGES],
     running: Mutex<Vec<Running>>,
     failure: Arc<Mutex<Option<Error>>>,
+    locks: Arc<Vec<FileLock>>,
 }
 
 #[derive(Debug)]
 struct Running {
     stage: Stage,
     name: &'static str,
+    /// The loop itself.
+    work: AbortHandle,
+    /// Ends when the loop has ended and its result was looked at.
     task: JoinHandle<()>,
 }
 
 impl Tasks {
-    pub(crate) fn new(tracker: TaskTracker) -> Self {
+    pub(crate) fn new(tracker: TaskTracker, locks: Arc<Vec<FileLock>>) -> Self {
         Self {
             tracker,
+            locks,
             stages: std::array::from_fn(|_| CancellationToken::new()),
             running: Mutex::default(),
             failure: Arc::default(),
@@ -71,9 +78,15 @@ impl Tasks {
         let failure = Arc::clone(&self.failure);
         let token = self.token(stage);
         let inner = self.tracker.spawn(run);
+        let work = inner.abort_handle();
+        let locks = Arc::clone(&self.locks);
         let task = self.tracker.spawn(async move {
-            let ended = match inner.await {
+            let result = inner.await;
+            // Held until now: another engine must not open what this loop still wrote to.
+            drop(locks);
+            let ended = match result {
                 Ok(Ok(())) if token.is_cancelled() => return,
+                Err(join) if join.is_cancelled() => return,
                 Ok(Ok(())) => Error::new(ErrorKind::Unexpected, "it ended by itself"),
                 Ok(Err(error)) => error,
                 Err(join) => Error::new(ErrorKind::Unexpected, "it panicked").with_source(join),
@@ -83,15 +96,18 @@ impl Tasks {
             failure.get_or_insert(ended.with_context("task", name));
         });
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        running.push(Running { stage, name, task });
+        running.push(Running { stage, name, work, task });
     }
 
     /// The first failure of a background task, as the error of a write that depends on it.
     pub(crate) fn healthy(&self) -> Result<()> {
         match &*self.failure.lock().unwrap_or_else(PoisonError::into_inner) {
             None => Ok(()),
-            Some(cause) => Err(Error::new(ErrorKind::Unavailable, "a background task has failed")
-                .with_source(cause.clone())),
+            Some(cause) => Err(Error::new(
+                ErrorKind::Unavailable,
+                "a background task has failed: close the engine, mend the cause and open it anew",
+            )
+            .with_source(cause.clone())),
         }
     }
 
@@ -99,11 +115,11 @@ impl Tasks {
     pub(crate) async fn stop(&self, stage: Stage, deadline: Instant) -> Vec<&'static str> {
         self.stages[stage as usize].cancel();
         let mut late = Vec::new();
-        for Running { name, mut task, .. } in self.take(stage) {
+        for Running { name, work, mut task, .. } in self.take(stage) {
             // A stage always gets a moment, even when an earlier one used the deadline up.
             let until = deadline.max(Instant::now() + Duration::from_millis(100));
             if timeout_at(until, &mut task).await.is_err() {
-                task.abort();
+                work.abort();
                 late.push(name);
             }
         }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use zmsg_bloom::{FilterStats, MembershipFilter};
-use zmsg_core::{Backoff, Clock, Error, ErrorKind, Key, Result, Statement, Value};
+use zmsg_bloom::{FilterState, FilterStats, MembershipFilter, Rebuild};
+use zmsg_core::{Backoff, Clock, Error, ErrorKind, ErrorStatus, Key, Result, Statement, Value};
 use zmsg_queue::{TaskQueue, TaskState, inbox_purge};
+use zmsg_sqlbuilder::Dialect;
 use zmsg_store::SqlStore;
 
 use crate::pending::Pending;
@@ -48,19 +49,34 @@ impl FilterUpkeep {
         self.filter.stats()
     }
 
+    /// Runs something that may write rows which the filter was not told of: nothing is absent
+    /// from before it until a rebuild that begins after it has ended.
+    pub(crate) async fn behind_its_back<T>(&self, work: impl Future<Output = T>) -> T {
+        self.filter.distrust();
+        let done = work.await;
+        self.filter.distrust();
+        self.wants_rebuild();
+        done
+    }
+
     /// Seeds once at start, then whenever it is wanted. A failed attempt leaves the filter
     /// saying "maybe" and is repeated.
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut failures = 0;
-        let mut wanted = true;
+        let mut wanted = self.filter.stats().state != FilterState::Open;
         loop {
             if wanted {
-                match self.rebuild().await {
+                let rebuilt = tokio::select! {
+                    biased;
+                    () = shutdown.cancelled() => return Ok(()),
+                    rebuilt = self.rebuild() => rebuilt,
+                };
+                match rebuilt {
                     Ok(()) => failures = 0,
                     Err(error) => {
                         failures += 1;
-                        tracing::warn!(%error, "the filter could not be seeded; it rules nothing out");
+                        tracing::warn!(%error, "the filter could not be seeded; it is tried again");
                     }
                 }
             }
@@ -68,51 +84,88 @@ impl FilterUpkeep {
             wanted = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                () = self.wanted.notified() => true,
+                () = self.wanted.notified() => self.filter.stats().state != FilterState::Open,
                 () = tokio::time::sleep(pause) => failures > 0 || self.filter.stats().wants_rebuild,
             };
         }
     }
 
-    /// Builds a new generation from every guarded source and switches to it.
+    /// Builds a new generation from every guarded source and switches to it. A source that
+    /// cannot work is left out: its keys stay "maybe", and the others are seeded all the same.
     async fn rebuild(&self) -> Result<()> {
         let FilterStats { inserted, .. } = self.filter.stats();
         // Twice what is known leaves room to grow until the next rebuild.
         let expected = self.capacity.max(inserted.saturating_mul(2));
         let rebuild = self.filter.begin_rebuild(expected).await?;
-        let guarded = self.sources.guarded();
-        for source in &guarded {
-            let mut after = String::new();
-            while let Some(keys) = self.page(source, &after).await? {
-                self.filter.seed(&rebuild, &keys).await?;
-                let Some(last) = keys.last() else { break };
-                after = last.to_string();
+        let mut seeded = Vec::new();
+        for source in self.sources.guarded() {
+            match self.seed(&rebuild, &source).await {
+                Ok(()) => seeded.push(source),
+                Err(error) if error.status() == ErrorStatus::Permanent => {
+                    tracing::error!(source = source.prefix(), %error, "the filter rules no key of this source out");
+                }
+                Err(error) => return Err(error),
             }
         }
         self.filter.finish_rebuild(rebuild).await?;
-        guarded.iter().for_each(|source| source.set_seeded());
+        seeded.iter().for_each(|source| source.set_seeded());
         Ok(())
     }
 
-    /// The next keys of a source in order, or `None` after the last.
-    async fn page(&self, source: &SourceOrigin, after: &str) -> Result<Option<Vec<Key>>> {
-        let Some(sql) = source.keys_sql() else { return Ok(None) };
-        let sql = format!(
-            "WITH zmsg_keys(k) AS ({sql}) SELECT DISTINCT k FROM zmsg_keys WHERE k > ? ORDER BY k LIMIT ?"
-        );
-        let query = Statement::query(sql, vec![after.into(), SEED_PAGE.into()]);
-        let rows =
-            self.store.fetch(&query).await.map_err(|error| {
+    async fn seed(&self, rebuild: &Rebuild, source: &SourceOrigin) -> Result<()> {
+        let Some(sql) = source.keys_sql() else { return Ok(()) };
+        let mut after: Option<String> = None;
+        loop {
+            let query = page_query(sql, after.as_deref(), self.store.dialect());
+            let rows = self.store.fetch(&query).await.map_err(|error| {
                 error.with_context("source", source.prefix()).during("filter.seed")
             })?;
-        let key = |value: &Value| match value {
-            Value::Text(text) => Key::new(text),
-            _ => Err(Error::invalid_input("a source's keys are text")
-                .with_context("source", source.prefix())),
-        };
-        let keys = rows.iter().map(|row| key(row.at(0)?)).collect::<Result<Vec<_>>>()?;
-        Ok(Some(keys).filter(|keys| !keys.is_empty()))
+            let Some(last) = rows.last() else { return Ok(()) };
+            let mut keys = Vec::with_capacity(rows.len());
+            for row in &rows {
+                keys.extend(self.key_of(source, row.at(0)?)?);
+            }
+            self.filter.seed(rebuild, &keys).await?;
+            after = last.at(0)?.as_text().map(str::to_owned);
+        }
     }
+
+    /// A key that a source's query gave; `None` for one that nobody can ask for.
+    fn key_of(&self, source: &SourceOrigin, value: &Value) -> Result<Option<Key>> {
+        let wrong = |message: &'static str| {
+            Error::invalid_input(message).with_context("source", source.prefix())
+        };
+        let Value::Text(text) = value else {
+            return Err(wrong("a source's keys are text: whole cache keys, prefix included"));
+        };
+        let Ok(key) = Key::new(text) else { return Ok(None) };
+        if source.is_own(&self.sources, text) {
+            return Ok(Some(key));
+        }
+        // A row of zmsg's own table may have been put before a source took its prefix over.
+        if self.sources.is_fallback(source) {
+            return Ok(None);
+        }
+        Err(wrong("a source's keys are whole cache keys that the source serves, prefix included")
+            .with_context("key", key))
+    }
+}
+
+/// The next keys in the order of their bytes, whatever the column's own collation.
+fn page_query(sql: &str, after: Option<&str>, dialect: Dialect) -> Statement {
+    let bytes = match dialect {
+        Dialect::Sqlite => "BINARY",
+        Dialect::Postgres => "\"C\"",
+    };
+    let (from, binds) = match after {
+        None => ("k IS NOT NULL".to_owned(), vec![SEED_PAGE.into()]),
+        Some(after) => (format!("k COLLATE {bytes} > ?"), vec![after.into(), SEED_PAGE.into()]),
+    };
+    let text = format!(
+        "WITH zmsg_keys(k) AS (\n{sql}\n) SELECT k FROM zmsg_keys WHERE {from} \
+         ORDER BY k COLLATE {bytes} LIMIT ?"
+    );
+    Statement::query(text, binds)
 }
 
 /// Forgets inbox rows that no retry can reach any more.
@@ -155,26 +208,35 @@ pub(crate) struct ReceiptUpkeep {
     pub(crate) pending: Arc<Pending>,
     pub(crate) queue: Arc<dyn TaskQueue>,
     pub(crate) store: Arc<dyn SqlStore>,
+    pub(crate) clock: Arc<dyn Clock>,
 }
+
+/// Receipts that are looked up in one round.
+const RECEIPTS: usize = 100;
+
+/// How long after its due time a task is left to settle by itself.
+const OVERDUE: Duration = Duration::from_secs(2);
 
 impl ReceiptUpkeep {
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        // Only what was pending at two looks in a row is asked for: the rest settles by itself.
-        let mut seen = Vec::new();
+        let overdue = u64::try_from(OVERDUE.as_millis()).unwrap_or(u64::MAX);
+        let mut after = None;
         loop {
             tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep(LOOK_AROUND) => {}
             }
-            let now = self.pending.ids();
-            for id in now.iter().filter(|id| seen.contains(*id)).take(100) {
+            let before = self.clock.wall().saturating_sub(overdue);
+            let ids = self.pending.overdue(before, after, RECEIPTS);
+            for id in &ids {
                 if let Err(error) = self.look(*id).await {
                     tracing::debug!(%error, "a receipt could not be answered; it is tried again");
                     break;
                 }
             }
-            seen = now;
+            // Round and round, so that tasks which take long hide no others.
+            after = ids.last().copied().filter(|_| ids.len() == RECEIPTS);
         }
     }
 

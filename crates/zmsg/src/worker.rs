@@ -3,26 +3,23 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use zmsg_core::{Clock, Error, ErrorKind, Key, Result, TaskId};
+use tokio_util::task::TaskTracker;
+use zmsg_core::{Clock, Error, ErrorKind, ErrorStatus, Key, Result, TaskId};
 use zmsg_queue::{LeasedTask, TaskHandler, inbox_step, is_already_applied};
-use zmsg_store::Step;
+use zmsg_store::{Step, StepError};
 
 use crate::apply::Applier;
 use crate::codec::{self, Payload};
 use crate::pending::Pending;
+use crate::write::lost;
 
 /// Carries out the tasks of the delayed route and the repairs of caches.
 #[derive(Debug)]
 pub(crate) struct Handler {
-    applier: Arc<Applier>,
-    pending: Arc<Pending>,
-    clock: Arc<dyn Clock>,
-}
-
-impl Handler {
-    pub(crate) fn new(applier: Arc<Applier>, pending: Arc<Pending>, clock: Arc<dyn Clock>) -> Self {
-        Self { applier, pending, clock }
-    }
+    pub(crate) applier: Arc<Applier>,
+    pub(crate) pending: Arc<Pending>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tracker: TaskTracker,
 }
 
 #[async_trait]
@@ -30,11 +27,15 @@ impl TaskHandler for Handler {
     async fn handle(&self, task: &LeasedTask) -> Result<()> {
         match codec::decode(&task.payload)? {
             Payload::Repair { key } => self.applier.try_invalidate(&Key::new(key)?).await,
-            Payload::Write { key, steps } => {
+            Payload::Write { keys, steps } => {
                 self.pending.begin_applying(task.id);
                 let steps = steps.into_iter().map(Step::from).collect();
-                let now = self.clock.wall();
-                apply_once(&self.applier, task.id, &Key::new(key)?, steps, now).await
+                let keys = keys.into_iter().map(Key::new).collect::<Result<Vec<_>>>()?;
+                let (applier, id, now) = (Arc::clone(&self.applier), task.id, self.clock.wall());
+                // A task of its own: an attempt that runs out of time goes on to its end, with
+                // its keys known to the filter until then and out of the caches after it.
+                let work = async move { apply_once(&applier, id, &keys, steps, now).await };
+                self.tracker.spawn(work).await.map_err(lost)?
             }
         }
     }
@@ -45,12 +46,15 @@ impl TaskHandler for Handler {
 
     /// A dead-lettered write was shown on accept; it must not be shown any longer.
     async fn buried(&self, task: &LeasedTask, cause: &Error) {
-        if let Ok(Payload::Write { key, .. }) = codec::decode(&task.payload)
-            && let Ok(key) = Key::new(key)
-        {
-            self.applier.invalidate(&key).await;
+        if let Ok(Payload::Write { keys, .. }) = codec::decode(&task.payload) {
+            for key in keys.into_iter().filter_map(|key| Key::new(key).ok()) {
+                self.applier.invalidate(&key).await;
+            }
         }
         let dead = cause.clone().with_context("dead letter", task.id);
+        // An attempt that ran out of time may still commit.
+        let timed_out = cause.kind() == ErrorKind::Timeout;
+        let dead = if timed_out { dead.outcome_unknown() } else { dead };
         self.pending.settle(task.id, Err(dead));
     }
 }
@@ -60,21 +64,28 @@ impl TaskHandler for Handler {
 pub(crate) async fn apply_once(
     applier: &Applier,
     id: TaskId,
-    key: &Key,
+    keys: &[Key],
     steps: Vec<Step>,
     now: u64,
 ) -> Result<()> {
     let mut all = vec![inbox_step(id, now, applier.dialect())];
     all.extend(steps);
-    match applier.apply_deferred(std::slice::from_ref(key), all).await {
+    match applier.apply_deferred(keys, all).await {
         Ok(_) => Ok(()),
         Err(failed) if is_already_applied(&failed) => Ok(()),
         // Rows that are not there will not be there next time either.
-        Err(failed) if failed.error.kind() == ErrorKind::Conflict && failed.step.is_some() => {
+        Err(failed) if found_no_rows(&failed) => {
             Err(Error::new(ErrorKind::InvalidData, "a delayed write did not find its rows")
-                .with_context("key", key)
+                .with_context("keys", format!("{keys:?}"))
                 .with_source(failed.error))
         }
         Err(failed) => Err(failed.into()),
     }
+}
+
+/// True for an expectation that was not met; a conflict of locks is another matter.
+fn found_no_rows(failed: &StepError) -> bool {
+    failed.step.is_some()
+        && failed.error.kind() == ErrorKind::Conflict
+        && failed.error.status() == ErrorStatus::Permanent
 }

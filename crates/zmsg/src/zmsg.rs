@@ -26,8 +26,9 @@ use crate::write::{Request, Route, SqlResult, Write, Writer};
 
 /// The engine. Cloning the handle is one reference count; all clones are one engine.
 ///
-/// Call [`close`](Self::close) before the process ends: a handle that is merely dropped stops
-/// the background work without flushing what the periodic route holds.
+/// Call [`close`](Self::close) before the process ends. If the last handle is merely dropped, the
+/// background work stops by itself, with a last flush if the runtime lives long enough, and
+/// nobody learns what was left.
 #[derive(Debug, Clone)]
 pub struct Zmsg {
     pub(crate) inner: Arc<Inner>,
@@ -41,7 +42,7 @@ pub(crate) struct Inner {
     pub(crate) sources: Arc<Sources>,
     pub(crate) filter_upkeep: FilterUpkeep,
     pub(crate) ids: IdGenerator,
-    pub(crate) closing: Closing,
+    pub(crate) closing: Arc<Closing>,
 }
 
 impl Zmsg {
@@ -127,6 +128,9 @@ impl Zmsg {
     ///
     /// # Cancel safety
     /// As for [`get`](Self::get): the load runs as a task of its own.
+    ///
+    /// "Absent" is cached as well, for `cache.negative_ttl`, whoever found it: a key is best read
+    /// through one loader or one source, not both.
     pub async fn get_or_load<F, Fut>(&self, key: impl AsRef<str>, load: F) -> Result<Option<Bytes>>
     where
         F: Fn() -> Fut + Send + Sync + 'static,
@@ -305,7 +309,8 @@ impl Zmsg {
 
     /// A directory of the application's own migrations.
     pub fn load_dir(&self, dir: impl AsRef<Path>) -> SchemaDir {
-        SchemaDir::new(dir.as_ref().to_owned(), Arc::clone(&self.inner.closing.store))
+        let store = Arc::clone(&self.inner.closing.store);
+        SchemaDir::new(dir.as_ref().to_owned(), store, self.inner.filter_upkeep.clone())
     }
 
     /// Flushes the periodic route now.
@@ -313,7 +318,8 @@ impl Zmsg {
     /// # Errors
     /// What the store says; what was not flushed stays in the buffer.
     pub async fn flush(&self) -> Result<()> {
-        self.writer()?.aggregator.flush_all().await.map(|_report| ())
+        self.open_for_calls()?;
+        self.inner.writer.aggregator.flush_all().await.map(|_report| ())
     }
 
     /// The dead letters of both deferred routes.
@@ -328,16 +334,18 @@ impl Zmsg {
 
     /// Stops intake, lets running work finish, flushes, and says what is still pending and
     /// where. `None` takes the deadline of the configuration. Calls from now on fail with
-    /// `Closed`; a second `close` reports nothing pending.
+    /// `Closed`; whoever calls `close` again waits for the same end and gets the same report.
     ///
     /// # Errors
-    /// What the store says while closing; the report comes even past the deadline.
+    /// None but a panic while closing: what went wrong is in the report, which comes soon after
+    /// the deadline at the latest.
+    ///
+    /// # Cancel safety
+    /// Dropping the future only stops waiting: closing goes on.
     pub async fn close(&self, deadline: impl Into<Option<Duration>>) -> Result<CloseReport> {
-        let deadline = deadline.into().unwrap_or(self.inner.closing.deadline);
-        if self.inner.closed.swap(true, Ordering::SeqCst) {
-            return Ok(CloseReport::default());
-        }
-        self.inner.closing.run(&self.inner.writer, &self.inner.ids, deadline).await
+        self.inner.closed.store(true, Ordering::SeqCst);
+        let Inner { closing, writer, ids, .. } = &*self.inner;
+        closing.close(writer, ids, deadline.into()).await
     }
 
     fn write(

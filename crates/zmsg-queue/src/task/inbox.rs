@@ -31,6 +31,7 @@ pub fn is_already_applied(failed: &StepError) -> bool {
 
 /// Forgets at most `limit` effects from before `before`.
 ///
+/// What the SQL queue still holds, dead letters included, is not forgotten. With another queue,
 /// `before` has to lie further back than the longest delay, all retries of a task, and the time
 /// that dead letters are kept, together: a copy that is delivered after its row was purged takes
 /// effect again.
@@ -49,7 +50,9 @@ const fn texts(dialect: Dialect) -> Texts {
         Dialect::Postgres | Dialect::Sqlite => Texts {
             insert: "INSERT INTO zmsg_inbox (id, done_ms) VALUES (?, ?) ON CONFLICT (id) DO NOTHING",
             purge: "DELETE FROM zmsg_inbox WHERE id IN \
-                    (SELECT id FROM zmsg_inbox WHERE done_ms < ? ORDER BY done_ms LIMIT ?)",
+                    (SELECT id FROM zmsg_inbox WHERE done_ms < ? \
+                     AND NOT EXISTS (SELECT 1 FROM zmsg_tasks WHERE zmsg_tasks.id = zmsg_inbox.id) \
+                     ORDER BY done_ms LIMIT ?)",
         },
     }
 }

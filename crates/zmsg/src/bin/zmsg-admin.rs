@@ -11,7 +11,7 @@ use zmsg::core::SystemClock;
 use zmsg::queue::{SqlQueueOptions, SqlTaskQueue};
 use zmsg::store::migrate::{Plan, Report, State, create};
 use zmsg::store::{Migrations, Migrator, SqlStore, SqliteOptions, SqliteStore};
-use zmsg::{DeadLetterId, DeadLetters};
+use zmsg::{DeadLetterId, DeadLetters, FileLock};
 
 #[derive(Debug, Parser)]
 #[command(name = "zmsg-admin", about = "Migrations and dead letters of a zmsg database")]
@@ -127,11 +127,24 @@ async fn main() -> ExitCode {
     }
 }
 
-async fn open(database: &Database, create: bool) -> Result<Arc<dyn SqlStore>> {
+/// The store, locked for as long as the lock is kept: an engine whose filter was not told of a
+/// write would call its rows absent.
+async fn open_alone(database: &Database, create: bool) -> Result<(Arc<dyn SqlStore>, FileLock)> {
+    let path = path(database)?;
+    let locked = FileLock::database(&path, true);
+    let lock = locked.context("an engine has the database open; close it, or ask it to do this")?;
+    Ok((open(database, create).await?, lock))
+}
+
+fn path(database: &Database) -> Result<PathBuf> {
     let Some(path) = database.url.strip_prefix("sqlite:") else {
         bail!("--url: this build knows sqlite:PATH");
     };
-    let path = PathBuf::from(path.strip_prefix("//").unwrap_or(path));
+    Ok(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+}
+
+async fn open(database: &Database, create: bool) -> Result<Arc<dyn SqlStore>> {
+    let path = path(database)?;
     if !create && !path.is_file() {
         bail!("--url: there is no database at {}", path.display());
     }
@@ -153,7 +166,7 @@ fn migrators(store: &Arc<dyn SqlStore>, dir: Option<&PathBuf>) -> Result<Vec<Mig
 async fn migrate(action: Migrate) -> Result<()> {
     match action {
         Migrate::Up { database, dir, dry_run } => {
-            let store = open(&database, true).await?;
+            let (store, _lock) = open_alone(&database, true).await?;
             for migrator in migrators(&store, dir.as_ref())? {
                 if dry_run {
                     print_plan(&migrator.plan_up().await?);
@@ -164,7 +177,7 @@ async fn migrate(action: Migrate) -> Result<()> {
             store.close().await?;
         }
         Migrate::Down { database, dir, steps, dry_run } => {
-            let store = open(&database, false).await?;
+            let (store, _lock) = open_alone(&database, false).await?;
             if let Some(migrator) = migrators(&store, dir.as_ref())?.pop() {
                 if dry_run {
                     print_plan(&migrator.plan_down(steps).await?);
@@ -221,7 +234,13 @@ fn print_report(done: &str, report: &Report) {
 async fn dead_letters(action: Dead) -> Result<()> {
     let (Dead::List { database, .. } | Dead::Retry { database, .. } | Dead::Drop { database, .. }) =
         &action;
-    let store = open(database, false).await?;
+    let (store, _lock) = match &action {
+        Dead::List { .. } => (open(database, false).await?, None),
+        Dead::Retry { .. } | Dead::Drop { .. } => {
+            let (store, lock) = open_alone(database, false).await?;
+            (store, Some(lock))
+        }
+    };
     let clock = Arc::new(SystemClock);
     let queue = SqlTaskQueue::new(Arc::clone(&store), clock, SqlQueueOptions::default())?;
     let letters = DeadLetters::of(Arc::clone(&store), Arc::new(queue));

@@ -24,6 +24,9 @@ fn store(config: &Config, problems: &mut Problems) {
         )
     });
     range(problems, "store.readers", config.store.readers as u64, 1, 64);
+    let day = Duration::from_secs(86_400);
+    problems
+        .check(config.store.busy_timeout > day, || "store.busy_timeout: is more than a day".into());
     range(problems, "store.jobs_max", config.store.jobs_max as u64, 1, 1 << 20);
 }
 
@@ -80,6 +83,14 @@ fn queue(config: &Config, problems: &mut Problems) {
     range(problems, "queue.workers", queue.workers as u64, 1, 4096);
     range(problems, "queue.attempts_max", queue.attempts_max.into(), 1, 1000);
     range(problems, "queue.tasks_max", queue.tasks_max.into(), 1, u64::MAX);
+    for (path, duration) in [
+        ("queue.task_timeout", queue.task_timeout),
+        ("queue.lease", queue.lease),
+        ("queue.retry_base", queue.retry_base),
+    ] {
+        problems
+            .check(duration < Duration::from_millis(1), || format!("{path}: must be at least 1ms"));
+    }
     problems.check(queue.retry_base > queue.retry_cap, || {
         "queue.retry_base: is longer than queue.retry_cap".into()
     });
@@ -88,7 +99,7 @@ fn queue(config: &Config, problems: &mut Problems) {
             .into()
     });
     let retries = queue.retry_cap.saturating_mul(queue.attempts_max);
-    problems.check(queue.inbox_retention < retries + queue.lease, || {
+    problems.check(queue.inbox_retention < retries.saturating_add(queue.lease), || {
         "queue.inbox_retention: must outlast all retries (attempts_max times retry_cap) and a lease"
             .into()
     });
@@ -148,6 +159,18 @@ mod tests {
         config.filter.single_node = false;
         config.filter.backend = FilterBackend::None;
         config.validate().unwrap();
+    }
+
+    #[test]
+    fn extreme_values_are_refused_without_a_panic() {
+        let text = problems_of(|config| {
+            config.queue.retry_cap = Duration::MAX;
+            config.store.busy_timeout = Duration::MAX;
+            config.queue.task_timeout = Duration::ZERO;
+        });
+        for path in ["queue.inbox_retention", "store.busy_timeout", "queue.task_timeout"] {
+            assert!(text.contains(path), "{text}");
+        }
     }
 
     #[test]

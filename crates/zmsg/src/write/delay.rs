@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use zmsg_core::{Error, Key, Receipt, Result, Task, TaskId};
+use zmsg_core::{Backoff, Error, ErrorStatus, Key, Receipt, Result, Task, TaskId};
 use zmsg_queue::{Enqueued, NewTask};
 use zmsg_store::Step;
 
@@ -19,6 +19,13 @@ use crate::worker::apply_once;
 /// How long an accepted write waits for a worker that is applying it already. A worker that
 /// fails retries later, and its value is then seen later.
 const APPLIED_WITHIN: Duration = Duration::from_secs(1);
+
+/// The longest delay: a due time beyond it is a mistake.
+const DELAY_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
+
+/// How often a task is offered again after its answer was lost, and with what pauses.
+const OFFERS_MAX: u32 = 3;
+const OFFER_AGAIN: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(200));
 
 /// A delayed write, ready to be enqueued.
 pub(crate) struct Delayed {
@@ -36,22 +43,28 @@ impl Writer {
     pub(crate) async fn delay(self: &Arc<Self>, write: Delayed) -> Result<Receipt> {
         refuse_returning(&write.task)?;
         let id = TaskId::generate();
+        let keys = self.keys_of(Some(write.key.clone()), &write.task)?;
         let steps = self.applier.steps(&write.task)?;
-        let task = self.queued(id, &write, &steps)?;
+        let task = self.queued(id, &write, &keys, &steps)?;
         let writer = Arc::clone(self);
-        let work = async move { writer.enqueue(id, write, task, steps).await };
+        let work = async move { writer.enqueue(id, write, task, Direct { keys, steps }).await };
         self.tracker.spawn(work).await.map_err(lost)?
     }
 
-    fn queued(&self, id: TaskId, write: &Delayed, steps: &[Step]) -> Result<NewTask> {
+    fn queued(&self, id: TaskId, write: &Delayed, keys: &[Key], steps: &[Step]) -> Result<NewTask> {
         let kind = match (&write.task, write.deletes) {
             (_, true) => Kind::Delete,
             (Task::Op(_), _) => Kind::Update,
             (Task::Statement(_), _) => Kind::Save,
         };
         let steps = steps.iter().cloned().map(Into::into).collect();
-        let payload = codec::encode(&Payload::Write { key: write.key.to_string(), steps })?;
+        let keys = keys.iter().map(Key::to_string).collect();
+        let payload = codec::encode(&Payload::Write { keys, steps })?;
         let delay = write.delay.unwrap_or(self.options.delay);
+        if delay > DELAY_MAX {
+            return Err(Error::invalid_input("a write can be delayed by at most ten years")
+                .with_context("key", &write.key));
+        }
         let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
         Ok(NewTask {
             id,
@@ -68,25 +81,45 @@ impl Writer {
         id: TaskId,
         write: Delayed,
         task: NewTask,
-        steps: Vec<Step>,
+        direct: Direct,
     ) -> Result<Receipt> {
         let level = self.queue.level();
-        let settlement = self.pending.register(id, level);
-        match self.queue.enqueue(task).await {
-            Ok(Enqueued::Accepted | Enqueued::Duplicate) => {
+        let (due, settlement) = (task.due, self.pending.register(id, level));
+        match self.offer(task).await {
+            Ok(()) => {
+                self.pending.enqueued(id, due);
                 let receipt = Receipt::accepted(id, level, settlement);
                 self.show_accepted(id, write, &receipt).await;
                 Ok(receipt)
             }
-            Err(error) => self.not_enqueued(id, write, steps, error).await,
+            Err(error) => self.not_enqueued(id, direct, error).await,
+        }
+    }
+
+    /// Offers a task to the queue; where the answer is lost, again under the same id, which the
+    /// queue takes once.
+    async fn offer(&self, task: NewTask) -> Result<()> {
+        let mut failures = 0;
+        loop {
+            match self.queue.enqueue(task.clone()).await {
+                Ok(Enqueued::Accepted | Enqueued::Duplicate) => return Ok(()),
+                Err(error) if error.is_outcome_unknown() && failures < OFFERS_MAX => {
+                    failures += 1;
+                    tokio::time::sleep(OFFER_AGAIN.delay(failures)).await;
+                }
+                Err(error) => return Err(error),
+            }
         }
     }
 
     /// Shows the value of a task that the queue has. If a worker was faster, the value is not
     /// shown but waited for: once applied, the next read loads it.
     async fn show_accepted(&self, id: TaskId, write: Delayed, receipt: &Receipt) {
+        // Shown at least until it is due: the worker takes it away.
+        let ttl = write.ttl.unwrap_or(self.cache.policy().ttl);
+        let ttl = ttl.max(write.delay.unwrap_or(self.options.delay).saturating_mul(2));
         let still = || self.pending.is_untouched(id);
-        if let Err(error) = self.cache.show(&write.key, write.value, write.ttl, still).await {
+        if let Err(error) = self.cache.show(&write.key, write.value, Some(ttl), still).await {
             // The queue has it; only the view of the caches is late.
             tracing::warn!(key = %write.key, %error, "an accepted value is not shown");
         }
@@ -95,24 +128,30 @@ impl Writer {
         }
     }
 
-    /// The queue did not answer, or refused: the write goes by the store route under the same
-    /// id, if that is configured. Should the queue have taken it after all, its inbox row decides.
-    async fn not_enqueued(
-        &self,
-        id: TaskId,
-        write: Delayed,
-        steps: Vec<Step>,
-        error: Error,
-    ) -> Result<Receipt> {
+    /// The queue did not take the task: the write goes by the store route under the same id, if
+    /// that is configured and waiting may have helped. Should the queue have taken it after all,
+    /// its inbox row decides.
+    async fn not_enqueued(&self, id: TaskId, direct: Direct, error: Error) -> Result<Receipt> {
         let error = error.with_context("task", id);
-        if !self.options.fallback_to_store {
+        let permanent = error.status() == ErrorStatus::Permanent;
+        if !self.options.fallback_to_store || permanent {
             self.pending.settle(id, Err(error.clone()));
             return Err(error);
         }
         tracing::warn!(%error, "the task queue did not take a write; it goes to the store now");
         let now = self.clock.wall();
-        let applied = apply_once(&self.applier, id, &write.key, steps, now).await;
+        let applied = apply_once(&self.applier, id, &direct.keys, direct.steps, now).await;
+        // If the queue may have it, the write may still happen.
+        let unknown = error.is_outcome_unknown();
+        let applied =
+            applied.map_err(|failed| if unknown { failed.outcome_unknown() } else { failed });
         self.pending.settle(id, applied.clone());
         applied.map(|()| Receipt::committed(id))
     }
+}
+
+/// The write as the store route would make it.
+struct Direct {
+    keys: Vec<Key>,
+    steps: Vec<Step>,
 }

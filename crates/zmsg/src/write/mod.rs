@@ -17,7 +17,8 @@ use zmsg_core::{
 };
 use zmsg_queue::TaskQueue;
 
-use crate::apply::Applier;
+use crate::apply::{Applier, Show};
+use crate::lock::FileLock;
 use crate::pending::Pending;
 use crate::source::Sources;
 
@@ -36,6 +37,8 @@ pub(crate) struct Writer {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tracker: TaskTracker,
     pub(crate) options: WriteOptions,
+    /// Held by whatever still writes: another engine must not open what this one changes.
+    pub(crate) _locks: Arc<Vec<FileLock>>,
 }
 
 /// What the configuration says about writes.
@@ -77,25 +80,45 @@ impl Writer {
 
     /// Runs a statement of the caller's own.
     pub(crate) async fn sql_exec(self: &Arc<Self>, statement: Statement) -> Result<SqlResult> {
-        let keys = self.stated_keys(&statement)?;
+        let task = Task::Statement(statement);
+        let keys = self.keys_of(None, &task)?;
         let receipt = Receipt::committed(TaskId::generate());
-        let mut outcomes = self.store_steps(keys, Task::Statement(statement)).await?;
+        let mut outcomes = self.commit(keys, task, Show::Nothing).await?;
         let outcome = outcomes.pop().unwrap_or_default();
         Ok(SqlResult { receipt, changed: outcome.changed, rows: outcome.rows })
     }
 
-    /// The keys that a raw statement names; a statement on a guarded table must name them, or a
-    /// row could exist that the filter rules out.
-    fn stated_keys(&self, statement: &Statement) -> Result<Vec<Key>> {
-        if let KeyScope::Keys(keys) = &statement.keys {
-            return Ok(keys.clone());
-        }
-        match self.sources.guarded_table_in(&statement.text)? {
-            None => Ok(Vec::new()),
-            Some(_) if is_query(&statement.text) => Ok(Vec::new()),
-            Some(table) => Err(Error::invalid_input(
-                "the statement touches a table that the filter guards: name the keys of its rows \
-                 with .keys([..]), or say .no_keys() if it makes none",
+    /// Every key whose rows a task may bring about or change: the write's own, first, and those
+    /// that its statement names.
+    ///
+    /// A task on a guarded table must let its keys be known, or a row could exist that the filter
+    /// rules out: by the write's own key, if the table's source serves it, or by naming them.
+    fn keys_of(&self, key: Option<Key>, task: &Task) -> Result<Vec<Key>> {
+        let touched = match task {
+            Task::Statement(statement) => {
+                if let KeyScope::Keys(named) = &statement.keys {
+                    let named = named.iter().filter(|named| Some(*named) != key.as_ref());
+                    return Ok(key.iter().chain(named).cloned().collect());
+                }
+                if is_query(&statement.text) {
+                    return Ok(key.into_iter().collect());
+                }
+                self.sources.guards_of_statement(&statement.text)?
+            }
+            Task::Op(op) => self.sources.guards_of_table(op.table.name().as_str()),
+        };
+        let serves = |source: &str| {
+            key.as_ref().is_some_and(|key| self.sources.of(key.as_str()).prefix() == source)
+        };
+        match touched.iter().find(|(source, _)| !serves(source)) {
+            None => Ok(key.into_iter().collect()),
+            // An operation that inserts nothing brings no row about.
+            Some(_) if matches!(task, Task::Op(op) if !self.applier.may_insert(op)) => {
+                Ok(key.into_iter().collect())
+            }
+            Some((_, table)) => Err(Error::invalid_input(
+                "the write touches a table that the filter guards: name the keys of its rows with \
+                 .keys([..]), or say .no_keys() if it makes none",
             )
             .with_context("table", table)),
         }
@@ -120,7 +143,7 @@ fn refuse_returning(task: &Task) -> Result<()> {
 }
 
 /// The error of database work whose task was aborted or panicked.
-fn lost(join: tokio::task::JoinError) -> Error {
+pub(crate) fn lost(join: tokio::task::JoinError) -> Error {
     Error::new(ErrorKind::Unexpected, "the write's task ended without an answer")
         .outcome_unknown()
         .with_source(join)

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use zmsg_core::{Error, Key, Level, Receipt, Result, Settlement, Task, TaskId};
+use zmsg_core::{Error, ErrorKind, Key, Level, Receipt, Result, Settlement, Task, TaskId};
 
 use super::{Writer, refuse_returning};
 
@@ -23,6 +23,13 @@ impl Writer {
         ttl: Option<Duration>,
     ) -> Result<Receipt> {
         refuse_returning(&task)?;
+        if self.keys_of(Some(key.clone()), &task)?.len() > 1 {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "a periodic write has one key: write rows of several keys by another route",
+            )
+            .with_context("key", key));
+        }
         let (settlement, shown) = match value {
             None => (self.aggregator.submit(Some(key), task)?, Ok(())),
             Some(value) => self.submit_and_show(key, value, task, ttl).await?,

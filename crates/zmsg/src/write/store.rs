@@ -26,31 +26,26 @@ impl Writer {
         ttl: Option<Duration>,
     ) -> Result<Receipt> {
         let id = TaskId::generate();
-        let steps = self.applier.steps(&task)?;
-        let writer = Arc::clone(self);
-        let work = async move {
-            // What this process still holds for the key was accepted earlier: it goes first.
-            writer.aggregator.flush_key(&key).await?;
-            let show = Show::Value(value, ttl);
-            writer.applier.apply(std::slice::from_ref(&key), steps, show).await?;
-            Ok(Receipt::committed(id))
-        };
-        self.tracker.spawn(work).await.map_err(lost)?
+        let keys = self.keys_of(Some(key), &task)?;
+        self.commit(keys, task, Show::Value(value, ttl)).await?;
+        Ok(Receipt::committed(id))
     }
 
-    /// Commits a task that may touch the rows of several keys, whose values are then unknown.
-    pub(super) async fn store_steps(
+    /// Commits a task that touches the rows of `keys`.
+    pub(super) async fn commit(
         self: &Arc<Self>,
         keys: Vec<Key>,
         task: Task,
+        show: Show,
     ) -> Result<Vec<Outcome>> {
         let steps = self.applier.steps(&task)?;
         let writer = Arc::clone(self);
         let work = async move {
+            // What this process still holds for the keys was accepted earlier: it goes first.
             for key in &keys {
                 writer.aggregator.flush_key(key).await?;
             }
-            Ok(writer.applier.apply(&keys, steps, Show::Nothing).await?)
+            Ok(writer.applier.apply(&keys, steps, show).await?)
         };
         self.tracker.spawn(work).await.map_err(lost)?
     }

@@ -64,3 +64,55 @@ async fn a_closed_directory_can_be_opened_again_at_once() {
         assert!(zmsg.close(None).await.unwrap().is_clean(), "by the deadline of the configuration");
     }
 }
+
+#[tokio::test]
+async fn whoever_closes_again_waits_for_the_same_end() {
+    let engine = Engine::open().await;
+    engine.insert("feed_1", "hello").await;
+    let like = counter("feeds", "likes").inc(1).where_eq("id", "feed_1");
+    let _ = engine.zmsg.cache_and_periodic_store("feed_1", None, like).await.unwrap();
+    engine.store.hold_writes().await;
+    let impatient = engine.zmsg.close(Duration::MAX);
+    assert!(tokio::time::timeout(Duration::from_millis(20), impatient).await.is_err());
+    let second = tokio::spawn({
+        let zmsg = engine.zmsg.clone();
+        async move { zmsg.close(DEADLINE).await.unwrap() }
+    });
+    engine.store.release_writes();
+    let report = second.await.unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert_eq!(report.flushed, 1, "the report of the first close");
+}
+
+#[tokio::test]
+async fn receipts_are_answered_at_the_end_even_while_a_handle_lives() {
+    let engine = Engine::open().await;
+    let write = engine.zmsg.cache_and_delay_store("feed_1", "x", insert("feed_1", "x"));
+    let receipt = write.delay(Duration::from_secs(3600)).await.unwrap();
+    let _ = engine.zmsg.close(DEADLINE).await.unwrap();
+    let answer = tokio::time::timeout(DEADLINE, receipt.applied()).await.unwrap();
+    assert_eq!(answer.unwrap_err().kind(), ErrorKind::Closed);
+}
+
+#[tokio::test]
+async fn a_dropped_engine_keeps_its_directory_until_it_has_stopped_writing() {
+    let dir = tempfile::tempdir().unwrap();
+    let zmsg = Zmsg::open(config(dir.path())).await.unwrap();
+    let create =
+        zmsg::sql("CREATE TABLE feeds (id TEXT PRIMARY KEY, data TEXT, likes INTEGER)", ());
+    zmsg.sql_exec(create).await.unwrap();
+    let value = Some(bytes::Bytes::from_static(b"late"));
+    let _ = zmsg.cache_and_periodic_store("feed_1", value, insert("feed_1", "late")).await.unwrap();
+    drop(zmsg);
+    let mut opened = None;
+    while opened.is_none() {
+        match Zmsg::open(config(dir.path())).await {
+            Ok(zmsg) => opened = Some(zmsg),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict),
+        }
+        tokio::task::yield_now().await;
+    }
+    let rows =
+        opened.unwrap().sql_exec(zmsg::sql("SELECT data FROM feeds", ())).await.unwrap().rows;
+    assert_eq!(rows.len(), 1, "the last flush came before the directory was free");
+}

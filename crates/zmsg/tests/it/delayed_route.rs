@@ -142,3 +142,52 @@ async fn returning_is_refused_on_deferred_routes() {
     let periodic = engine.zmsg.cache_and_periodic_store("feed_1", None, returning()).await;
     assert_eq!(periodic.unwrap_err().kind(), ErrorKind::Unsupported);
 }
+
+#[tokio::test]
+async fn a_deferred_change_is_shown_until_it_is_due() {
+    let clock = std::sync::Arc::new(zmsg::core::ManualClock::new(1_700_000_000_000));
+    let dir = tempfile::tempdir().unwrap();
+    let config = crate::support::config(dir.path());
+    let zmsg = zmsg::Zmsg::builder(config).clock(clock.clone()).open().await.unwrap();
+    let _ = zmsg.put("note_1", "x").await.unwrap();
+    let delete = sql("DELETE FROM zmsg_data WHERE id = ?", ("note_1",));
+    let _ = zmsg.del_delay_store("note_1", delete).delay(Duration::from_secs(60)).await.unwrap();
+    clock.advance(50_000);
+    assert_eq!(zmsg.get("note_1").await.unwrap(), None, "past the TTL of an ordinary absence");
+}
+
+#[tokio::test]
+async fn a_failed_attempt_does_not_hide_what_was_accepted() {
+    let engine = Engine::with(|config| config.queue.retry_base = Duration::from_secs(30)).await;
+    let write = engine.zmsg.cache_and_delay_store("feed_1", "hello", insert("feed_1", "hello"));
+    let _ = write.delay(Duration::from_millis(20)).await.unwrap();
+    let before = engine.store.transactions.load(std::sync::atomic::Ordering::SeqCst);
+    engine.store.fail_next(Fault::Unavailable);
+    eventually("an attempt failed", || async {
+        engine.store.transactions.load(std::sync::atomic::Ordering::SeqCst) > before + 1
+    })
+    .await;
+    assert_eq!(engine.get("feed_1").await.as_deref(), Some("hello"));
+}
+
+#[tokio::test]
+async fn a_lost_answer_of_the_queue_does_not_double_the_task() {
+    let engine = Engine::open().await;
+    engine.insert("feed_1", "hello").await;
+    let add = sql("UPDATE feeds SET likes = likes + 1 WHERE id = ?", ("feed_1",));
+    engine.store.fail_next(Fault::AnswerLost);
+    let receipt = engine.zmsg.cache_and_delay_store("feed_1", "hello", add).await.unwrap();
+    receipt.applied().await.unwrap();
+    assert_eq!(engine.likes("feed_1").await, 1);
+    let queue = engine.zmsg.stats().await.queue.unwrap();
+    assert_eq!((queue.pending, queue.dead), (0, 0));
+}
+
+#[tokio::test]
+async fn an_absurd_delay_is_refused() {
+    let engine = Engine::with(|config| config.queue.fallback_to_store = true).await;
+    let write = engine.zmsg.cache_and_delay_store("feed_1", "x", insert("feed_1", "x"));
+    let error = write.delay(Duration::MAX).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(engine.data("feed_1").await, None, "and not written now instead");
+}

@@ -94,3 +94,102 @@ async fn raw_sql_on_a_guarded_table_names_its_keys() {
     engine.zmsg.sql_exec(raw().keys(["feed_raw"])).await.unwrap();
     assert_eq!(engine.get("feed_raw").await.as_deref(), Some("r"));
 }
+
+#[tokio::test]
+async fn rows_that_a_migration_inserts_are_not_hidden() {
+    let engine = Engine::open().await;
+    seeded(&engine).await;
+    let schema = tempfile::tempdir().unwrap();
+    let insert = "INSERT INTO feeds (id, data) VALUES ('feed_migrated', 'm');";
+    std::fs::write(schema.path().join("1_rows.sql"), insert).unwrap();
+    engine.zmsg.load_dir(schema.path()).migrate().await.unwrap();
+    assert_eq!(engine.get("feed_migrated").await.as_deref(), Some("m"), "at once");
+    seeded(&engine).await;
+    let _ = engine.zmsg.del("feed_migrated").await.unwrap();
+    assert_eq!(engine.get("feed_migrated").await.as_deref(), Some("m"), "and once seeded anew");
+}
+
+#[tokio::test]
+async fn a_statement_that_names_several_keys_hides_none_of_them() {
+    let engine = Engine::open().await;
+    seeded(&engine).await;
+    let two = |a: &str, b: &str| {
+        sql("INSERT INTO feeds (id, data) VALUES (?, 'x'), (?, 'x')", (a, b)).keys([a, b])
+    };
+    assert_eq!(engine.get("feed_2").await, None, "remembered as absent");
+    let write = two("feed_1", "feed_2");
+    let _ = engine.zmsg.cache_and_store("feed_1", "x", write).await.unwrap();
+    let write = two("feed_3", "feed_4");
+    let receipt = engine.zmsg.cache_and_delay_store("feed_3", "x", write).await.unwrap();
+    receipt.applied().await.unwrap();
+    for key in ["feed_1", "feed_2", "feed_3", "feed_4"] {
+        assert_eq!(engine.get(key).await.as_deref(), Some("x"), "{key}");
+    }
+    let write = engine.zmsg.cache_and_periodic_store("feed_5", None, two("feed_5", "feed_6")).await;
+    assert_eq!(write.unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn a_write_to_a_guarded_table_under_another_key_is_refused() {
+    let engine = Engine::open().await;
+    seeded(&engine).await;
+    let hidden = || sql("INSERT INTO feeds (id, data) VALUES ('feed_9', 'x')", ());
+    let op = || {
+        let op = counter("feeds", "likes").inc(1).where_eq("id", "feed_9");
+        op.on_missing(OnMissing::Insert)
+    };
+    for refused in [
+        engine.zmsg.cache_and_store("user_1", "x", hidden()).await,
+        engine.zmsg.cache_and_delay_store("user_1", "x", hidden()).await,
+        engine.zmsg.cache_and_periodic_store("user_1", None, hidden()).await,
+        engine.zmsg.cache_and_periodic_store("user_1", None, op()).await,
+    ] {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    let named = hidden().keys(["feed_9"]);
+    let _ = engine.zmsg.cache_and_store("user_1", "x", named).await.unwrap();
+    assert_eq!(engine.get("feed_9").await.as_deref(), Some("x"));
+}
+
+#[tokio::test]
+async fn a_source_whose_keys_are_no_cache_keys_rules_nothing_out_and_spoils_no_other() {
+    let engine = Engine::open().await;
+    engine.zmsg.sql_exec(sql("CREATE TABLE nums (id INTEGER, v TEXT)", ())).await.unwrap();
+    engine.zmsg.sql_exec(sql("INSERT INTO nums VALUES (5, 'five')", ())).await.unwrap();
+    let by_number = "SELECT v FROM nums WHERE id = CAST(substr(?, 5) AS INTEGER)";
+    let source = Source::sql("num", by_number).keys("SELECT id FROM nums");
+    engine.zmsg.register(source).unwrap();
+    seeded(&engine).await;
+    assert_eq!(engine.zmsg.db_hit("num_5").await.unwrap(), Presence::Unknown);
+    assert_eq!(engine.get("num_5").await.as_deref(), Some("five"));
+    let broken = Source::sql("bad", by_number).keys("SELECT id FROM nums; SELECT 1");
+    assert!(engine.zmsg.register(broken).is_err(), "refused when it is registered");
+}
+
+#[tokio::test]
+async fn keys_that_differ_only_in_case_are_all_seeded() {
+    let engine = Engine::open().await;
+    let create = "CREATE TABLE notes (id TEXT COLLATE NOCASE, v TEXT)";
+    engine.zmsg.sql_exec(sql(create, ())).await.unwrap();
+    let insert = "INSERT INTO notes VALUES ('note_a', '1'), ('note_A', '2'), (NULL, '3')";
+    engine.zmsg.sql_exec(sql(insert, ())).await.unwrap();
+    let load = "SELECT v FROM notes WHERE id = ? COLLATE BINARY";
+    engine.zmsg.register(Source::sql("note", load).keys("SELECT id FROM notes -- all")).unwrap();
+    seeded(&engine).await;
+    eventually("seeded", || async {
+        engine.zmsg.db_hit("note_b").await.unwrap() == Presence::Absent
+    })
+    .await;
+    assert_eq!(engine.zmsg.db_hit("note_a").await.unwrap(), Presence::Maybe);
+    assert_eq!(engine.zmsg.db_hit("note_A").await.unwrap(), Presence::Maybe);
+}
+
+#[tokio::test]
+async fn a_local_filter_on_a_store_of_ones_own_needs_the_word_that_there_is_one_node() {
+    let engine = Engine::open().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = crate::support::config(dir.path());
+    config.filter.single_node = false;
+    let shared = zmsg::Zmsg::builder(config).store(engine.store.clone()).open().await;
+    assert_eq!(shared.unwrap_err().kind(), ErrorKind::InvalidConfig);
+}

@@ -29,6 +29,8 @@ pub(crate) fn config(dir: &Path) -> Config {
     config.periodic.interval = Duration::from_secs(3600);
     config.periodic.age_max = Duration::from_secs(3600);
     config.queue.delay = Duration::ZERO;
+    // The tests bring their own store, and share it with nobody.
+    config.filter.single_node = true;
     config
 }
 
