@@ -35,16 +35,11 @@ async fn a_delayed_task_that_runs_twice_changes_rows_once() {
     let engine = Engine::open().await;
     engine.insert("feed_1", "hello").await;
     // The commit happens, its answer is lost, so the task is tried again under the same id.
-    engine.store.hold_writes().await;
-    let add = sql("UPDATE feeds SET likes = likes + 1 WHERE id = ?", ("feed_1",));
-    let write = {
-        let zmsg = engine.zmsg.clone();
-        tokio::spawn(async move { zmsg.del_delay_store("feed_1", add).await.unwrap() })
-    };
-    engine.store.release_writes();
-    let receipt = write.await.unwrap();
     engine.store.fail_next(Fault::AnswerLost);
+    let add = sql("UPDATE feeds SET likes = likes + 1 WHERE id = ?", ("feed_1",));
+    let receipt = engine.zmsg.cache_and_delay_store("feed_1", "hello", add).await.unwrap();
     receipt.applied().await.unwrap();
+    assert_eq!(engine.store.faults_left(), 0);
     assert_eq!(engine.likes("feed_1").await, 1);
 }
 
@@ -161,10 +156,11 @@ async fn a_failed_attempt_does_not_hide_what_was_accepted() {
     let engine = Engine::with(|config| config.queue.retry_base = Duration::from_secs(30)).await;
     let write = engine.zmsg.cache_and_delay_store("feed_1", "hello", insert("feed_1", "hello"));
     let _ = write.delay(Duration::from_millis(20)).await.unwrap();
-    let before = engine.store.transactions.load(std::sync::atomic::Ordering::SeqCst);
     engine.store.fail_next(Fault::Unavailable);
-    eventually("an attempt failed", || async {
-        engine.store.transactions.load(std::sync::atomic::Ordering::SeqCst) > before + 1
+    eventually("an attempt failed", || async { engine.store.faults_left() == 0 }).await;
+    eventually("and was put off", || async {
+        let queue = engine.zmsg.stats().await.queue.unwrap();
+        (queue.pending, queue.leased) == (1, 0)
     })
     .await;
     assert_eq!(engine.get("feed_1").await.as_deref(), Some("hello"));
@@ -175,8 +171,9 @@ async fn a_lost_answer_of_the_queue_does_not_double_the_task() {
     let engine = Engine::open().await;
     engine.insert("feed_1", "hello").await;
     let add = sql("UPDATE feeds SET likes = likes + 1 WHERE id = ?", ("feed_1",));
-    engine.store.fail_next(Fault::AnswerLost);
+    engine.store.fail_next_of("zmsg_tasks", Fault::AnswerLost);
     let receipt = engine.zmsg.cache_and_delay_store("feed_1", "hello", add).await.unwrap();
+    assert_eq!(engine.store.faults_left(), 0);
     receipt.applied().await.unwrap();
     assert_eq!(engine.likes("feed_1").await, 1);
     let queue = engine.zmsg.stats().await.queue.unwrap();

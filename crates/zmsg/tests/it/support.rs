@@ -133,7 +133,7 @@ pub(crate) struct Watched {
     /// Queries of the table `feeds`.
     pub(crate) fetches: AtomicU64,
     pub(crate) transactions: AtomicU64,
-    faults: Mutex<Vec<Fault>>,
+    faults: Mutex<Vec<(&'static str, Fault)>>,
     reads: Semaphore,
     writes: Semaphore,
 }
@@ -153,8 +153,27 @@ impl Watched {
         })
     }
 
+    /// The next transaction that touches `feeds` fails.
     pub(crate) fn fail_next(&self, fault: Fault) {
-        self.faults.lock().unwrap().push(fault);
+        self.fail_next_of("feeds", fault);
+    }
+
+    /// The next transaction that touches `table` fails.
+    pub(crate) fn fail_next_of(&self, table: &'static str, fault: Fault) {
+        self.faults.lock().unwrap().push((table, fault));
+    }
+
+    pub(crate) fn faults_left(&self) -> usize {
+        self.faults.lock().unwrap().len()
+    }
+
+    fn fault_of(&self, steps: &[Step]) -> Option<Fault> {
+        let mut faults = self.faults.lock().unwrap();
+        let meant = |(table, _): &(&str, Fault)| {
+            steps.iter().any(|step| step.statement.text.contains(table))
+        };
+        let index = faults.iter().position(meant)?;
+        Some(faults.remove(index).1)
     }
 
     /// Reads of feeds answer only after `release_reads`: they have read, and wait to return.
@@ -200,8 +219,7 @@ impl SqlStore for Watched {
         self.transactions.fetch_add(1, SeqCst);
         let error = Error::new(ErrorKind::Unavailable, "a fault that the test asked for");
         let failed = |error| Err(StepError { step: None, error });
-        let fault = self.faults.lock().unwrap().pop();
-        match fault {
+        match self.fault_of(&steps) {
             None => self.inner.execute_all(steps).await,
             Some(Fault::Unavailable) => failed(error.temporary()),
             Some(Fault::AnswerLost) => {
