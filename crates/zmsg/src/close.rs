@@ -125,7 +125,10 @@ impl Closing {
         // Writes whose callers left are still running on the tracker.
         let tracker = self.tasks.tracker();
         tracker.close();
-        let ended = async { Ok(tracker.wait().await) };
+        let ended = async {
+            tracker.wait().await;
+            Ok(())
+        };
         report.part("calls in progress", until, ended).await;
         self.count_queued(writer, &mut report, until).await;
 

@@ -53,6 +53,7 @@ mod lock;
 mod stats;
 mod config;
 mod builder;
+mod open;
 mod assemble;
 
 pub use builder::Builder;

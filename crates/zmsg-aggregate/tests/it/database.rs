@@ -1,11 +1,13 @@
 //! A fresh database with a table of feeds, and an aggregator on it.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
-use zmsg_aggregate::{Aggregator, DeadLetters, FlushObserver, FlushPolicy, sqlite_functions};
+use zmsg_aggregate::{
+    Aggregator, DeadLetters, FlushGuard, FlushObserver, FlushPolicy, sqlite_functions,
+};
 use zmsg_core::{
     Error, IntoTask, Key, Level, ManualClock, Receipt, Result, Settlement, Statement, TaskId, Value,
 };
@@ -29,10 +31,28 @@ pub(crate) struct Database {
 pub(crate) struct Observed {
     pub(crate) keys: Mutex<Vec<String>>,
     pub(crate) panics: AtomicBool,
+    /// Guards of flushes that are on their way.
+    pub(crate) guards: Arc<AtomicUsize>,
+}
+
+/// Counts itself for as long as it is kept.
+#[derive(Debug)]
+struct Guard(Arc<AtomicUsize>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, SeqCst);
+    }
 }
 
 #[async_trait]
 impl FlushObserver for Observed {
+    async fn flushing(&self, keys: &[Key]) -> Result<FlushGuard> {
+        assert!(!keys.iter().any(|key| key.as_str() == "feed_panic"), "a test asked for it");
+        self.guards.fetch_add(1, SeqCst);
+        Ok(Box::new(Guard(Arc::clone(&self.guards))))
+    }
+
     async fn flushed(&self, keys: &[Key]) {
         assert!(!self.panics.load(SeqCst), "the observer panics because a test asked for it");
         self.keys.lock().unwrap().extend(keys.iter().map(Key::to_string));

@@ -240,3 +240,33 @@ async fn close_returns_at_its_deadline_while_the_store_hangs() {
     db.store.release();
     receipt.applied().await.unwrap();
 }
+
+#[tokio::test]
+async fn what_the_observer_hands_over_is_kept_until_the_outcome_is_known() {
+    let db = Database::open_with(patient()).await;
+    let receipt = db.submit_for("feed_a", like("a"));
+    db.store.fail([Fault::Temporary]);
+    db.store.hold();
+    let flush = db.tracker.spawn({
+        let aggregator = db.aggregator.clone();
+        async move { aggregator.flush_all().await }
+    });
+    db.store.reached(1).await;
+    assert_eq!(db.observer.guards.load(SeqCst), 1, "handed over before the commit");
+    db.store.release();
+    flush.await.unwrap().unwrap_err();
+    assert_eq!(db.observer.guards.load(SeqCst), 1, "kept over a failed attempt");
+    db.aggregator.flush_all().await.unwrap();
+    receipt.applied().await.unwrap();
+    assert_eq!(db.observer.guards.load(SeqCst), 0, "and not longer");
+}
+
+#[tokio::test]
+async fn an_observer_that_panics_before_a_flush_loses_nothing() {
+    let db = Database::open_with(patient()).await;
+    let _ = db.submit_for("feed_panic", like("a"));
+    let error = db.aggregator.flush_all().await.unwrap_err();
+    assert!(error.is_temporary());
+    assert_eq!(db.aggregator.stats().pending_ops, 1);
+    assert_eq!(db.likes("a").await, None);
+}

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
+use tokio::task::JoinSet;
 use zmsg::{ErrorKind, Id, IntoTask, OnMissing, Receipt, Zmsg, counter, map, slice, sql};
 
 use crate::args::Args;
@@ -98,17 +99,14 @@ impl Workload {
             message.conversation().hash(&mut hasher);
             shares[(hasher.finish() % tasks as u64) as usize].push(message.clone());
         }
-        let running: Vec<_> = shares
-            .into_iter()
-            .enumerate()
-            .map(|(index, share)| {
-                let (workload, progress) = (Arc::clone(self), progress.clone());
-                tokio::spawn(async move { workload.replay(index as u64, share, &progress).await })
-            })
-            .collect();
+        let mut running = JoinSet::new();
+        for (index, share) in shares.into_iter().enumerate() {
+            let (workload, progress) = (Arc::clone(self), progress.clone());
+            running.spawn(async move { workload.replay(index as u64, share, &progress).await });
+        }
         let (mut expected, mut latencies) = (Expected::default(), Latencies::default());
-        for task in running {
-            let (counted, timed) = task.await??;
+        while let Some(task) = running.join_next().await {
+            let (counted, timed) = task??;
             expected.merge(counted);
             latencies.merge(timed);
         }

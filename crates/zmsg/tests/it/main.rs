@@ -1,5 +1,8 @@
 //! The engine as an application sees it, on its embedded default.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+#![expect(clippy::disallowed_methods, reason = "tests own the tasks that they spawn")]
+
 mod support;
 mod reads;
 mod store_route;
