@@ -105,8 +105,9 @@ impl Sql {
         self
     }
 
-    /// On the periodic route: replaces an earlier statement of the same batch key that was not
-    /// flushed yet.
+    /// On the periodic route: replaces an earlier overwriting statement of the same batch key that
+    /// was not flushed yet, if nothing else of the key stands between. Needs a
+    /// [`batch_key`](Self::batch_key).
     pub fn overwrite(mut self) -> Self {
         self.overwrite = true;
         self
@@ -147,6 +148,11 @@ impl Sql {
     fn finish(&self) -> Result<(String, bool)> {
         let shape = Shape::read(&self.text, self.binds.len())?;
         shape.check_verb()?;
+        if self.overwrite && self.batch_key.is_none() {
+            return Err(Error::invalid_input(
+                "a statement that overwrites needs a batch key: name what it overwrites with .batch_key(..)",
+            ));
+        }
         if !self.all_rows {
             shape.check_conditions()?;
         }

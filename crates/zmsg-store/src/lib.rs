@@ -5,6 +5,7 @@
 
 mod function;
 mod store;
+mod stats;
 
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -17,5 +18,6 @@ pub mod conformance;
 pub use function::ScalarFunction;
 pub use migrate::{Migrations, Migrator};
 #[cfg(feature = "sqlite")]
-pub use sqlite::{SqliteOptions, SqliteStats, SqliteStore, Synchronous};
+pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
+pub use stats::StoreStats;
 pub use store::{Expect, Otherwise, Outcome, SqlStore, Step, StepError};

@@ -6,6 +6,8 @@ use async_trait::async_trait;
 use zmsg_core::{Error, Result, Row, Statement};
 use zmsg_sqlbuilder::Dialect;
 
+use crate::StoreStats;
+
 /// A relational database that executes finished statements.
 ///
 /// - Statements are in portable form (`?` binds); the store writes them for its dialect and
@@ -50,6 +52,11 @@ pub trait SqlStore: fmt::Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Dropping the future does not abort the work: the transaction commits or rolls back.
     async fn execute_all(&self, steps: Vec<Step>) -> Result<Vec<Outcome>, StepError>;
+
+    /// What the store has done since it was opened. A store that does not count answers zeros.
+    fn stats(&self) -> StoreStats {
+        StoreStats::default()
+    }
 
     /// Waits for work in progress and closes every connection. Later calls fail with `Closed`.
     ///

@@ -208,7 +208,8 @@ fn worker_options(config: &Config) -> WorkerOptions {
         task_timeout: queue.task_timeout,
         backoff: Backoff::new(queue.retry_base, queue.retry_cap),
         poll_max: Duration::from_secs(1),
-        drain: config.shutdown_deadline / 2,
+        // Less than `close` grants them, so that unfinished tasks are given back in time.
+        drain: config.shutdown_deadline / 4,
     }
 }
 

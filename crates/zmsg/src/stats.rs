@@ -5,6 +5,7 @@ use zmsg_bloom::FilterStats;
 use zmsg_cache::CacheStats;
 use zmsg_idgen::IdStats;
 use zmsg_queue::QueueStats;
+use zmsg_store::StoreStats;
 
 use crate::codec;
 use crate::zmsg::Inner;
@@ -13,6 +14,8 @@ use crate::zmsg::Inner;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Stats {
+    /// The database.
+    pub store: StoreStats,
     /// Both tiers, single flight and fences.
     pub cache: CacheStats,
     /// The membership filter.
@@ -31,6 +34,7 @@ impl Stats {
     pub(crate) async fn of(inner: &Inner) -> Self {
         let writer = &inner.writer;
         Self {
+            store: inner.closing.store.stats(),
             cache: writer.cache.stats(),
             filter: inner.filter_upkeep.stats(),
             periodic: writer.aggregator.stats(),

@@ -152,3 +152,9 @@ fn the_first_thing_wrong_in_the_chain_comes_out() {
     let message = refused(insert().keys([""]).keys(["a\0"]).returning("a").returning("b"));
     assert!(message.contains("a key must not be empty"), "{message}");
 }
+
+#[test]
+fn an_overwriting_statement_names_what_it_overwrites() {
+    assert!(refused(insert().overwrite()).contains(".batch_key(..)"));
+    assert!(insert().overwrite().batch_key("t:1").statement().is_ok());
+}

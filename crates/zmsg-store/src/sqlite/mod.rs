@@ -26,13 +26,12 @@ use zmsg_core::{Error, ErrorKind, Result, Row, Statement};
 use zmsg_sqlbuilder::Dialect;
 
 pub use self::options::{SqliteOptions, Synchronous};
-pub use self::stats::SqliteStats;
 
 use self::jobs::{Jobs, ReadJob, WriteJob};
 use self::session::Session;
 use self::stats::Counters;
 use self::writer::Writer;
-use crate::{Outcome, SqlStore, Step, StepError};
+use crate::{Outcome, SqlStore, Step, StepError, StoreStats};
 
 /// A SQLite file behind one writer thread and a few reader threads.
 ///
@@ -98,7 +97,7 @@ impl SqliteStore {
     }
 
     /// What this store has done since it was opened.
-    pub fn stats(&self) -> SqliteStats {
+    pub fn stats(&self) -> StoreStats {
         self.shared.counters.snapshot()
     }
 
@@ -112,6 +111,10 @@ impl SqliteStore {
 
 #[async_trait]
 impl SqlStore for SqliteStore {
+    fn stats(&self) -> StoreStats {
+        self.shared.counters.snapshot()
+    }
+
     fn dialect(&self) -> Dialect {
         Dialect::Sqlite
     }

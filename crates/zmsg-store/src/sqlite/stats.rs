@@ -2,25 +2,9 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counts since the store was opened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct SqliteStats {
-    /// Statements executed, reads and writes, failed ones too; the control of transactions is
-    /// not counted.
-    pub statements: u64,
-    /// Writing jobs (calls of `execute` and `execute_all`) whose effect was committed.
-    pub jobs: u64,
-    /// Transactions committed; jobs that waited together share one.
-    pub commits: u64,
-    /// Queries answered by `fetch`.
-    pub queries: u64,
-    /// Rows returned by queries and `RETURNING`.
-    pub rows_read: u64,
-    /// Rows changed, those of jobs that were rolled back later included.
-    pub rows_changed: u64,
-}
+use crate::StoreStats;
 
-/// The same, while they are being counted.
+/// [`StoreStats`], while they are being counted.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) statements: AtomicU64,
@@ -32,8 +16,8 @@ pub(super) struct Counters {
 }
 
 impl Counters {
-    pub(super) fn snapshot(&self) -> SqliteStats {
-        SqliteStats {
+    pub(super) fn snapshot(&self) -> StoreStats {
+        StoreStats {
             statements: self.statements.load(Relaxed),
             jobs: self.jobs.load(Relaxed),
             commits: self.commits.load(Relaxed),

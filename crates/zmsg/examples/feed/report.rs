@@ -33,6 +33,11 @@ pub(crate) fn print(
         "periodic route: {} operations accepted, {} statements issued while it ran, {} flushes; {} operations flushed at close",
         expected.periodic_ops, stats.periodic.statements, stats.periodic.flushes, closed.flushed,
     );
+    let store = &stats.store;
+    println!(
+        "database: {} writes accepted on all routes, {} statements in {} commits",
+        expected.writes, store.statements, store.commits,
+    );
     println!(
         "close: {} tasks left in the durable queue for the next start; {} reads came before their deferred write",
         closed.queued, expected.late_reads,

@@ -229,6 +229,10 @@ impl SqlStore for Watched {
         }
     }
 
+    fn stats(&self) -> zmsg::store::StoreStats {
+        self.inner.stats()
+    }
+
     async fn close(&self) -> Result<()> {
         self.inner.close().await
     }
