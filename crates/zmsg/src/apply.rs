@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use zmsg_bloom::{Insertion, MembershipFilter};
 use zmsg_cache::{TieredCache, WriteHold};
-use zmsg_core::{Key, OnMissing, Op, Result, Task};
+use zmsg_core::{Key, OnMissing, Op, Result, Row, Statement, Task};
 use zmsg_queue::is_already_applied;
 use zmsg_sqlbuilder::Dialect;
 use zmsg_store::{Outcome, SqlStore, Step, StepError};
@@ -119,6 +119,11 @@ impl Applier {
             Show::Value(value, ttl) => self.cache.publish(hold, value, ttl).await.map(|_shown| ()),
             Show::Nothing => self.cache.abandon(hold).await,
         }
+    }
+
+    /// Runs a query that changes nothing.
+    pub(crate) async fn fetch(&self, query: &Statement) -> Result<Vec<Row>> {
+        self.store.fetch(query).await
     }
 
     /// Tells the filter of keys whose rows may be about to exist. What it returns is kept until

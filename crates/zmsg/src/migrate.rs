@@ -3,11 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio_util::task::TaskTracker;
 use zmsg_core::Result;
 use zmsg_store::migrate::{Report, Status};
 use zmsg_store::{Migrations, Migrator, SqlStore};
 
 use crate::upkeep::FilterUpkeep;
+use crate::write::lost;
 
 /// A directory of migrations: `<version>_<name>/up.sql` and `down.sql`, or flat files.
 #[derive(Debug, Clone)]
@@ -15,14 +17,20 @@ pub struct SchemaDir {
     dir: PathBuf,
     store: Arc<dyn SqlStore>,
     filter: FilterUpkeep,
+    tracker: TaskTracker,
 }
 
 /// The set's name in the table of applied migrations.
 const SET: &str = "app";
 
 impl SchemaDir {
-    pub(crate) fn new(dir: PathBuf, store: Arc<dyn SqlStore>, filter: FilterUpkeep) -> Self {
-        Self { dir, store, filter }
+    pub(crate) fn new(
+        dir: PathBuf,
+        store: Arc<dyn SqlStore>,
+        filter: FilterUpkeep,
+        tracker: TaskTracker,
+    ) -> Self {
+        Self { dir, store, filter, tracker }
     }
 
     /// Applies what is pending, each file in a transaction of its own.
@@ -32,9 +40,12 @@ impl SchemaDir {
     /// # Errors
     /// `InvalidInput` naming a file that was edited after it was applied, or one that is missing;
     /// what the database says of a statement, naming its file.
+    ///
+    /// # Cancel safety
+    /// Dropping the future only stops waiting: the migration goes on.
     pub async fn migrate(&self) -> Result<Report> {
         let migrator = self.migrator()?;
-        self.filter.behind_its_back(migrator.up()).await
+        self.run(async move { migrator.up().await }).await
     }
 
     /// Takes the newest `steps` back.
@@ -43,7 +54,7 @@ impl SchemaDir {
     /// As for [`migrate`](Self::migrate); `InvalidInput` for a migration without a way down.
     pub async fn rollback(&self, steps: usize) -> Result<Report> {
         let migrator = self.migrator()?;
-        self.filter.behind_its_back(migrator.down(steps)).await
+        self.run(async move { migrator.down(steps).await }).await
     }
 
     /// What is applied, pending, edited or missing.
@@ -52,6 +63,16 @@ impl SchemaDir {
     /// As for [`migrate`](Self::migrate), for what cannot be read.
     pub async fn status(&self) -> Result<Vec<Status>> {
         self.migrator()?.status().await
+    }
+
+    /// A task of its own: the filter has to learn of the end, whoever waits for it.
+    async fn run(
+        &self,
+        work: impl Future<Output = Result<Report>> + Send + 'static,
+    ) -> Result<Report> {
+        let filter = self.filter.clone();
+        let task = async move { filter.behind_its_back(work).await };
+        self.tracker.spawn(task).await.map_err(lost)?
     }
 
     fn migrator(&self) -> Result<Migrator> {

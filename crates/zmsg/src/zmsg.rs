@@ -250,7 +250,8 @@ impl Zmsg {
         self.write(Route::Delay { deletes: true }, key, None, Some(task))
     }
 
-    /// Runs one statement of your own, now. `RETURNING` gives its rows. On a table that the
+    /// Runs one statement of your own, now: a plain `SELECT` beside the writer, anything else in
+    /// a transaction of its own. `RETURNING` gives its rows. On a table that the
     /// filter guards it names the keys of its rows with `.keys([..])`, or says `.no_keys()`;
     /// named keys leave the caches.
     ///
@@ -309,8 +310,9 @@ impl Zmsg {
 
     /// A directory of the application's own migrations.
     pub fn load_dir(&self, dir: impl AsRef<Path>) -> SchemaDir {
-        let store = Arc::clone(&self.inner.closing.store);
-        SchemaDir::new(dir.as_ref().to_owned(), store, self.inner.filter_upkeep.clone())
+        let Inner { closing, filter_upkeep, writer, .. } = &*self.inner;
+        let (store, tracker) = (Arc::clone(&closing.store), writer.tracker.clone());
+        SchemaDir::new(dir.as_ref().to_owned(), store, filter_upkeep.clone(), tracker)
     }
 
     /// Flushes the periodic route now.
