@@ -142,6 +142,7 @@ pub struct QueueConfig {
     /// Which queue.
     pub backend: QueueBackend,
     /// Tasks that run at once.
+    /// Their commits are grouped, so more of them cost little and wait less.
     pub workers: usize,
     /// The delay of a write that names none.
     pub delay: Duration,
@@ -323,7 +324,7 @@ impl Default for QueueConfig {
     fn default() -> Self {
         Self {
             backend: QueueBackend::Sql,
-            workers: 10,
+            workers: 32,
             delay: Duration::from_millis(100),
             attempts_max: 10,
             retry_base: Duration::from_millis(200),
