@@ -82,7 +82,7 @@ impl Inner {
         }
         let landing = match flight.land(&self.ledger).await {
             Ok(landing) => landing,
-            Err(error) if error.kind() == ErrorKind::Corrupted => {
+            Err(error) if flight.ledger_moved => {
                 flight.give_up(&error);
                 self.pending_bytes.fetch_sub(lane.shard.stop(&error), Relaxed);
                 return Err(error);
@@ -117,7 +117,7 @@ impl Inner {
 
     fn failed(&self, lane: &Lane, error: Error) -> Error {
         let shard = lane.shard.index;
-        if error.kind() == ErrorKind::Corrupted {
+        if lane.shard.stopped().is_some() {
             tracing::error!(shard, %error, "this shard is flushed no more");
         } else {
             self.counters.retries.fetch_add(1, Relaxed);

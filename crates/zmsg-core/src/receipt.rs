@@ -207,10 +207,9 @@ impl Settler {
 
 impl Drop for Settler {
     fn drop(&mut self) {
-        self.finish(Err(Error::new(
-            ErrorKind::Closed,
-            "the engine stopped before this was applied",
-        )));
+        // What was accepted durably, or was on its way, may take effect all the same.
+        let stopped = "the engine stopped before this was seen to be applied";
+        self.finish(Err(Error::new(ErrorKind::Closed, stopped).outcome_unknown()));
     }
 }
 

@@ -15,4 +15,4 @@ pub(crate) use commute::commute;
 pub(crate) use entry::{Entry, Folding, Work};
 pub(crate) use incoming::{BatchKey, Incoming};
 pub(crate) use shard::{Load, Sealed, SealedInfo, Shard};
-pub(crate) use target::Target;
+pub(crate) use target::{Target, same_name};

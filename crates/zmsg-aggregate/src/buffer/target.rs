@@ -77,7 +77,7 @@ impl Target {
 }
 
 /// Whether a database could take two names for one: case does not count.
-pub(super) fn same_name(a: &Ident, b: &Ident) -> bool {
+pub(crate) fn same_name(a: &Ident, b: &Ident) -> bool {
     same_text(a.as_str(), b.as_str())
 }
 

@@ -28,6 +28,15 @@ pub(crate) struct Flight {
     pub(super) groups: Vec<Group>,
     phase: Phase,
     refused_one_by_one: usize,
+    /// Why every group is to be committed as a dead letter first, once that was decided: a try
+    /// whose answer was lost is found out by trying the same again.
+    parking: Option<String>,
+    /// What is left to try of a parked flight, last first.
+    pub(super) ranges: Vec<Range<usize>>,
+    /// The last of them was sent, and what became of it was not seen.
+    pub(super) in_doubt: bool,
+    /// Somebody else moved the ledger: nothing more may be flushed from this shard.
+    pub(crate) ledger_moved: bool,
     pub(super) landing: Landing,
     /// What the observer wants to be kept until the outcome is known.
     pub(crate) guard: Option<FlushGuard>,
@@ -41,7 +50,7 @@ enum Phase {
     /// It was committed, but which rows were missing was not heard.
     Unheard,
     /// It was committed with every group in the dead letters; these are to be tried from there.
-    Parked(Vec<Range<usize>>),
+    Parked,
     /// It has taken effect.
     Landed,
 }
@@ -74,6 +83,10 @@ impl Flight {
             groups: groups_of(sealed.batches),
             phase: Phase::Open,
             refused_one_by_one: 0,
+            parking: None,
+            ranges: Vec::new(),
+            in_doubt: false,
+            ledger_moved: false,
             landing,
             guard: None,
         }
@@ -87,8 +100,8 @@ impl Flight {
     /// Takes effect, exactly once however often this is called.
     ///
     /// # Errors
-    /// Why it did not, or why it is not known: call again with the same flight. `Corrupted` if
-    /// that must not be done.
+    /// Why it did not, or why it is not known: call again with the same flight, unless
+    /// `ledger_moved` says that it must not be done.
     pub(crate) async fn land(&mut self, ledger: &Ledger) -> Result<Landing> {
         let mut resolved = 0;
         loop {
@@ -98,16 +111,17 @@ impl Flight {
                     Attempt::Again => {}
                     Attempt::Lost(_) if resolved < RESOLVED_MAX => resolved += 1,
                     Attempt::Lost(error) => return Err(error.temporary()),
+                    Attempt::Moved(error) => {
+                        self.ledger_moved = true;
+                        return Err(error);
+                    }
                 },
                 Phase::Unheard => {
                     self.hear(ledger).await?;
                     self.phase = Phase::Landed;
                 }
-                Phase::Parked(ranges) => {
-                    let mut ranges = ranges.clone();
-                    let isolated = self.isolate(ledger, &mut ranges).await;
-                    self.phase = Phase::Parked(ranges);
-                    isolated?;
+                Phase::Parked => {
+                    self.isolate(ledger).await?;
                     self.phase = Phase::Landed;
                 }
                 Phase::Landed => {
@@ -129,6 +143,9 @@ impl Flight {
     }
 
     async fn attempt(&mut self, ledger: &Ledger) -> Result<Attempt> {
+        if let Some(cause) = self.parking.clone() {
+            return self.park(ledger, cause).await;
+        }
         let steps = self.steps(ledger)?;
         let failed = match ledger.store.execute_all(steps).await {
             Ok(outcomes) => {
@@ -143,11 +160,11 @@ impl Flight {
             Verdict::Refused(step) => {
                 self.refuse(step.saturating_sub(1), failed.error.clone());
                 if self.refused_one_by_one > REFUSED_ONE_BY_ONE_MAX {
-                    return self.park(ledger, &failed).await;
+                    return self.park(ledger, searching(&failed)).await;
                 }
                 Ok(Attempt::Again)
             }
-            Verdict::RefusedSomewhere => self.park(ledger, &failed).await,
+            Verdict::RefusedSomewhere => self.park(ledger, searching(&failed)).await,
         }
     }
 
@@ -181,6 +198,7 @@ impl Flight {
         match ledger.standing(self.shard, from, to).await? {
             Standing::Applied => Ok(Attempt::Reached(Phase::Unheard)),
             Standing::Pending => Ok(Attempt::Lost(error)),
+            Standing::Moved(error) => Ok(Attempt::Moved(error)),
         }
     }
 
@@ -213,26 +231,31 @@ impl Flight {
 
     /// Commits every group as a dead letter: from there each can be tried exactly once, together
     /// with others or alone, without moving the ledger again.
-    async fn park(&mut self, ledger: &Ledger, failed: &StepError) -> Result<Attempt> {
+    async fn park(&mut self, ledger: &Ledger, cause: String) -> Result<Attempt> {
         self.split_all();
-        let cause = format!("kept while the refused one is searched for: {failed}");
         let now = ledger.clock.wall();
         let mut steps = vec![self.advance(ledger)];
         for group in &self.groups {
             let cause = group.refused.as_ref().map_or(cause.clone(), Error::to_string);
             steps.push(Step::any(group.keep(self.origin(ledger), &cause, now)?));
         }
-        match ledger.store.execute_all(steps).await {
-            Ok(_) => Ok(Attempt::Reached(Phase::Parked(self.open_ranges()))),
-            Err(failed) if judge(&failed, usize::MAX) == Verdict::Resolve => {
-                let (from, to) = (self.info.from, self.info.to);
-                match ledger.standing(self.shard, from, to).await? {
-                    Standing::Applied => Ok(Attempt::Reached(Phase::Parked(self.open_ranges()))),
-                    Standing::Pending => Ok(Attempt::Lost(failed.error)),
-                }
-            }
-            Err(failed) => Err(failed.error),
+        self.parking = Some(cause);
+        let failed = match ledger.store.execute_all(steps).await {
+            Ok(_) => return Ok(self.parked()),
+            Err(failed) if judge(&failed, usize::MAX) == Verdict::Resolve => failed.error,
+            Err(failed) => return Err(failed.error),
+        };
+        let (from, to) = (self.info.from, self.info.to);
+        match ledger.standing(self.shard, from, to).await? {
+            Standing::Applied => Ok(self.parked()),
+            Standing::Pending => Ok(Attempt::Lost(failed)),
+            Standing::Moved(error) => Ok(Attempt::Moved(error)),
         }
+    }
+
+    fn parked(&mut self) -> Attempt {
+        self.ranges = self.open_ranges();
+        Attempt::Reached(Phase::Parked)
     }
 
     fn split_all(&mut self) {
@@ -278,6 +301,12 @@ enum Attempt {
     Again,
     /// The answer was lost and nothing had happened: the same again, some times.
     Lost(Error),
+    /// Somebody else moved the ledger.
+    Moved(Error),
+}
+
+fn searching(failed: &StepError) -> String {
+    format!("kept while the refused one is searched for: {failed}")
 }
 
 fn missing() -> Error {

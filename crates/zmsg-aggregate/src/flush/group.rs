@@ -10,7 +10,7 @@ use super::letter::LetterRow;
 use super::payload::{Payload, PayloadStep};
 use super::steps::{Effect, MISSING, describe};
 use crate::algebra::Fold;
-use crate::buffer::{Batch, BatchKey, Entry, Folding, Work, commute};
+use crate::buffer::{Batch, BatchKey, Entry, Folding, Work, commute, same_name};
 
 /// Entries of one batch key that become one statement: one entry, or several that change
 /// different columns of the same rows.
@@ -103,7 +103,7 @@ fn join_position(groups: &[Vec<Entry>], entry: &Entry) -> Option<usize> {
         if group.iter().all(|earlier| {
             earlier
                 .folding()
-                .is_some_and(|earlier| same_rows(earlier) && earlier.column != next.column)
+                .is_some_and(|earlier| same_rows(earlier) && !same_name(&earlier.column, &next.column))
         }) {
             return Some(at);
         }

@@ -15,33 +15,39 @@ impl Flight {
     /// halved, and what is refused alone stays a dead letter with its own cause.
     ///
     /// Each try is a transaction that removes the letters of its range and does their deeds, so
-    /// each group takes effect once or stays, whatever happens between two tries. `ranges` is what
-    /// is left to try, last first; after an error it can be continued.
-    pub(super) async fn isolate(
-        &mut self,
-        ledger: &Ledger,
-        ranges: &mut Vec<Range<usize>>,
-    ) -> Result<()> {
-        while let Some(range) = ranges.last().cloned() {
-            match self.try_range(ledger, range.clone()).await? {
-                Tried::Done => {
-                    ranges.pop();
-                }
-                Tried::Refused => {
-                    ranges.pop();
-                    let middle = usize::midpoint(range.start, range.end);
-                    ranges.push(middle..range.end);
-                    ranges.push(range.start..middle);
-                }
+    /// each group takes effect once or stays, whatever happens between two tries. After an error
+    /// it can be continued.
+    pub(super) async fn isolate(&mut self, ledger: &Ledger) -> Result<()> {
+        while let Some(range) = self.ranges.last().cloned() {
+            let tried = if self.in_doubt && self.was_applied(ledger, &range).await? {
+                Tried::Done
+            } else {
+                self.try_range(ledger, range.clone()).await?
+            };
+            self.in_doubt = false;
+            self.ranges.pop();
+            if let Tried::Refused = tried {
+                let middle = usize::midpoint(range.start, range.end);
+                self.ranges.push(middle..range.end);
+                self.ranges.push(range.start..middle);
             }
         }
         Ok(())
+    }
+
+    /// Whether a range whose answer was not seen took effect: its letters are gone then.
+    async fn was_applied(&self, ledger: &Ledger, range: &Range<usize>) -> Result<bool> {
+        match self.groups.get(range.start) {
+            Some(first) => Ok(!exists(&*ledger.store, first.letter).await?),
+            None => Ok(true),
+        }
     }
 
     async fn try_range(&mut self, ledger: &Ledger, range: Range<usize>) -> Result<Tried> {
         let groups = &self.groups[range.clone()];
         let steps: Vec<Step> =
             groups.iter().flat_map(|group| group.payload().retry_steps(group.letter)).collect();
+        self.in_doubt = true;
         let failed = match ledger.store.execute_all(steps).await {
             Ok(outcomes) => {
                 // Half of the steps remove letters, one row each.
@@ -53,14 +59,12 @@ impl Flight {
             }
             Err(failed) => failed,
         };
-        match judge(&failed, 0) {
+        let verdict = judge(&failed, 0);
+        self.in_doubt = verdict == Verdict::Resolve;
+        match verdict {
             Verdict::Retry => Err(failed.error),
-            Verdict::Resolve => match self.groups.get(range.start) {
-                Some(first) if exists(&*ledger.store, first.letter).await? => {
-                    Err(failed.error.temporary())
-                }
-                _ => Ok(Tried::Done),
-            },
+            Verdict::Resolve if self.was_applied(ledger, &range).await? => Ok(Tried::Done),
+            Verdict::Resolve => Err(failed.error.temporary()),
             Verdict::Refused(_) | Verdict::RefusedSomewhere if range.len() > 1 => {
                 Ok(Tried::Refused)
             }

@@ -19,12 +19,14 @@ pub(crate) struct Ledger {
 }
 
 /// Where a flush stands by its ledger row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Standing {
     /// It did not take effect.
     Pending,
     /// It took effect.
     Applied,
+    /// The row shows neither: somebody else moved it.
+    Moved(Error),
 }
 
 impl Ledger {
@@ -52,7 +54,7 @@ impl Ledger {
     /// still working on is waited for.
     ///
     /// # Errors
-    /// `Corrupted` if the row shows neither; as the store otherwise.
+    /// As the store.
     pub(super) async fn standing(&self, shard: u16, from: u64, to: u64) -> Result<Standing> {
         let read = Statement::query(
             "UPDATE zmsg_ledger SET seq = seq WHERE stream = ? AND shard = ? RETURNING seq",
@@ -64,7 +66,7 @@ impl Ledger {
         match u64::try_from(seq) {
             Ok(seq) if seq == to => Ok(Standing::Applied),
             Ok(seq) if seq == from => Ok(Standing::Pending),
-            _ => Err(Error::new(
+            _ => Ok(Standing::Moved(Error::new(
                 ErrorKind::Corrupted,
                 "the ledger was moved by somebody else; nothing more is flushed from this shard",
             )
@@ -72,7 +74,7 @@ impl Ledger {
             .with_context("shard", shard)
             .with_context("from", from)
             .with_context("to", to)
-            .with_context("found", seq)),
+            .with_context("found", seq))),
         }
     }
 

@@ -26,6 +26,8 @@ pub(super) fn judge(failed: &StepError, own: usize) -> Verdict {
     let ours = failed.step.is_some_and(|step| step < own);
     match (failed.error.kind(), failed.step) {
         (ErrorKind::Conflict, Some(_)) if ours => Verdict::Resolve,
+        // A damaged page of one table holds up the operations on that table alone.
+        (ErrorKind::Corrupted, Some(step)) if !ours => Verdict::Refused(step),
         // A ledger that cannot be written (its table is missing) blames no operation.
         _ if ours => Verdict::Retry,
         (
@@ -58,6 +60,8 @@ mod tests {
             (None, kind(ErrorKind::InvalidData), Verdict::RefusedSomewhere),
             (Some(0), kind(ErrorKind::Conflict), Verdict::Resolve),
             (Some(0), kind(ErrorKind::InvalidInput), Verdict::Retry),
+            (Some(1), kind(ErrorKind::Corrupted), Verdict::Refused(1)),
+            (None, kind(ErrorKind::Corrupted), Verdict::Retry),
             (Some(1), kind(ErrorKind::Unavailable).temporary(), Verdict::Retry),
             (Some(1), kind(ErrorKind::Conflict).temporary(), Verdict::Retry),
             (None, kind(ErrorKind::Closed), Verdict::Retry),

@@ -21,6 +21,8 @@ pub(crate) enum Fault {
     LostBefore,
     /// Its commit gets no answer, and happened.
     LostAfter,
+    /// Its commit gets no answer, and happened; the next question gets none either.
+    LostAndAway,
     /// It happened, and the store claims that it failed.
     Denied,
     /// The store panics.
@@ -38,6 +40,7 @@ pub(crate) struct Flaky {
     pub(crate) transactions: AtomicUsize,
     texts: Mutex<Vec<String>>,
     pub(crate) deaf: AtomicBool,
+    away_once: AtomicBool,
 }
 
 impl Flaky {
@@ -51,6 +54,7 @@ impl Flaky {
             transactions: AtomicUsize::new(0),
             texts: Mutex::default(),
             deaf: AtomicBool::new(false),
+            away_once: AtomicBool::new(false),
         }
     }
 
@@ -113,14 +117,14 @@ impl SqlStore for Flaky {
     }
 
     async fn fetch(&self, query: &Statement) -> Result<Vec<Row>> {
-        if self.deaf.load(SeqCst) {
+        if self.deaf.load(SeqCst) || self.away_once.swap(false, SeqCst) {
             return Err(Error::new(ErrorKind::Unavailable, "deaf").temporary());
         }
         self.inner.fetch(query).await
     }
 
     async fn execute(&self, statement: &Statement) -> Result<Outcome> {
-        if self.deaf.load(SeqCst) {
+        if self.deaf.load(SeqCst) || self.away_once.swap(false, SeqCst) {
             return Err(Error::new(ErrorKind::Unavailable, "deaf").temporary());
         }
         self.inner.execute(statement).await
@@ -138,6 +142,11 @@ impl SqlStore for Flaky {
             Some(Fault::LostBefore) => Err(failed(away().outcome_unknown())),
             Some(Fault::LostAfter) => {
                 self.inner.execute_all(steps).await?;
+                Err(failed(away().outcome_unknown()))
+            }
+            Some(Fault::LostAndAway) => {
+                self.inner.execute_all(steps).await?;
+                self.away_once.store(true, SeqCst);
                 Err(failed(away().outcome_unknown()))
             }
             Some(Fault::Denied) => {

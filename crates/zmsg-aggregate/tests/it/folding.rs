@@ -233,3 +233,15 @@ async fn a_store_that_is_not_ready_is_refused_with_a_hint() {
     let error = open(bare).await.unwrap_err();
     assert!(error.to_string().contains("sqlite_functions"), "{error}");
 }
+
+#[tokio::test]
+async fn two_spellings_of_one_column_lose_nothing() {
+    let db = Database::open().await;
+    let receipts = ["likes", "Likes", "LIKES"]
+        .map(|column| db.submit(counter("feeds", column).inc(1).where_eq("id", "a")));
+    db.aggregator.flush_all().await.unwrap();
+    for receipt in receipts {
+        receipt.applied().await.unwrap();
+    }
+    assert_eq!(db.likes("a").await, Some(3));
+}

@@ -118,7 +118,7 @@ async fn halving_meets(fault: Fault, at: usize) -> bool {
 
 #[tokio::test]
 async fn halving_is_exact_with_a_fault_at_any_transaction() {
-    for fault in [Fault::Temporary, Fault::LostBefore, Fault::LostAfter] {
+    for fault in [Fault::Temporary, Fault::LostBefore, Fault::LostAfter, Fault::LostAndAway] {
         let mut at = 0;
         while halving_meets(fault, at).await {
             at += 1;
@@ -178,5 +178,43 @@ async fn missing_tables_of_zmsg_blame_no_operation() {
     db.run("ALTER TABLE elsewhere RENAME TO zmsg_ledger", vec![]).await;
     db.aggregator.flush_all().await.unwrap();
     receipt.applied().await.unwrap();
+    assert_eq!(db.letters().count().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_parking_whose_answer_is_lost_strands_nobody() {
+    let db = Database::open().await;
+    db.run(
+        "CREATE TABLE replies (id INTEGER PRIMARY KEY, feed TEXT NOT NULL \
+         REFERENCES feeds (id) DEFERRABLE INITIALLY DEFERRED) STRICT",
+        vec![],
+    )
+    .await;
+    let bad = sql("INSERT INTO replies (id, feed) VALUES (1, 'nowhere')", ()).batch_key("k");
+    let bad = db.submit(bad);
+    let good: Vec<_> = (0..4).map(|_| db.submit(like("a").batch_key("k"))).collect();
+    // The refusal at the commit, then the parking.
+    db.store.fail_after(1, Fault::LostAndAway);
+    db.aggregator.flush_all().await.unwrap_err();
+    db.aggregator.flush_all().await.unwrap();
+    for receipt in &good {
+        receipt.applied().await.unwrap();
+    }
+    refusal(&bad).await;
+    assert_eq!(db.likes("a").await, Some(4));
+    assert_eq!(db.letters().count().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_view_with_triggers_is_changed_once_and_no_dead_letter() {
+    let db = Database::open().await;
+    db.run("CREATE VIEW seen AS SELECT id, likes FROM feeds", vec![]).await;
+    let trigger = "CREATE TRIGGER seen_update INSTEAD OF UPDATE ON seen \
+                   BEGIN UPDATE feeds SET likes = NEW.likes WHERE id = NEW.id; END";
+    db.run(trigger, vec![]).await;
+    let receipt = db.submit(counter("seen", "likes").set(7).where_eq("id", "a"));
+    db.aggregator.flush_all().await.unwrap();
+    receipt.applied().await.unwrap();
+    assert_eq!(db.likes("a").await, Some(7));
     assert_eq!(db.letters().count().await.unwrap(), 0);
 }

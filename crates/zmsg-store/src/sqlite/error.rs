@@ -53,7 +53,11 @@ fn from_code(extended: i32, message: String, phase: Phase) -> Error {
         ffi::SQLITE_CONSTRAINT | ffi::SQLITE_MISMATCH | ffi::SQLITE_TOOBIG => refused(),
         ffi::SQLITE_CORRUPT => Error::new(ErrorKind::Corrupted, "the database file is damaged"),
         ffi::SQLITE_NOTADB => Error::new(ErrorKind::Corrupted, "the file is not a database"),
-        ffi::SQLITE_READONLY => Error::invalid_input("the statement would write"),
+        ffi::SQLITE_READONLY if extended == ffi::SQLITE_READONLY => {
+            Error::invalid_input("the statement would write")
+        }
+        // The file was moved, or its directory or log cannot be written: not the statement's fault.
+        ffi::SQLITE_READONLY => unavailable("the database file cannot be written").temporary(),
         ffi::SQLITE_AUTH => Error::invalid_input("the statement is not allowed here"),
         // The only way to step what is not a statement is to prepare an empty text.
         ffi::SQLITE_MISUSE => Error::invalid_input("the text holds no statement"),

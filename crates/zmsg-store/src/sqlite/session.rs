@@ -76,8 +76,13 @@ impl Session {
         let rows = self.step_through(&mut prepared)?;
         // SQLite leaves the count of the last INSERT, UPDATE or DELETE standing when another
         // kind of statement runs.
-        let counted = self.connection.total_changes() != before;
-        let changed = if counted { self.connection.changes() } else { 0 };
+        let counted = self.connection.total_changes() - before;
+        // A view is changed by its triggers alone, whose rows are not in `changes`.
+        let changed = match self.connection.changes() {
+            _ if counted == 0 => 0,
+            0 => counted,
+            changed => changed,
+        };
         count(&self.counters.rows_changed, changed);
         Ok(Outcome { changed, rows })
     }
