@@ -79,7 +79,9 @@ impl FloatFold {
         let x = match column {
             Value::Null => 0.0,
             Value::Float(x) => *x,
-            Value::Int(_) => return Err(float_on_integer()),
+            // SQLite keeps a whole number in a column of numeric affinity (DECIMAL, NUMERIC) as
+            // an integer, whatever was stored.
+            Value::Int(x) => exact(*x).ok_or_else(float_on_integer)?,
             other => return Err(not_a_number(other)),
         };
         // SQLite does not keep the sign of a zero; adding zero drops it everywhere.
@@ -120,10 +122,16 @@ fn same(a: f64, b: f64) -> bool {
     a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
 }
 
+/// The float that is this integer, if there is one.
+fn exact(x: i64) -> Option<f64> {
+    const LARGEST: i64 = 1 << f64::MANTISSA_DIGITS;
+    (-LARGEST..=LARGEST).contains(&x).then_some(x as f64)
+}
+
 fn float_on_integer() -> Error {
     Error::new(
         ErrorKind::InvalidData,
-        "a float operation on an integer column; write the number as an integer, as in inc(1)",
+        "a float operation on an integer that no float is; write the number as an integer, as in inc(1)",
     )
 }
 

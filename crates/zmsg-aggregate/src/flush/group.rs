@@ -101,9 +101,9 @@ fn join_position(groups: &[Vec<Entry>], entry: &Entry) -> Option<usize> {
             joins(earlier) && earlier.target == next.target && earlier.on_missing == next.on_missing
         };
         if group.iter().all(|earlier| {
-            earlier
-                .folding()
-                .is_some_and(|earlier| same_rows(earlier) && !same_name(&earlier.column, &next.column))
+            earlier.folding().is_some_and(|earlier| {
+                same_rows(earlier) && !same_name(&earlier.column, &next.column)
+            })
         }) {
             return Some(at);
         }

@@ -206,6 +206,7 @@ fn float_step(kind: &OpKind, cell: &Cell) -> Option<Cell> {
     let x = match cell {
         Cell::Held(Value::Null) => 0.0,
         Cell::Held(Value::Float(x)) => *x,
+        Cell::Held(Value::Int(x)) if x.unsigned_abs() <= 1 << 53 => *x as f64,
         _ => return None,
     };
     let after = match kind {

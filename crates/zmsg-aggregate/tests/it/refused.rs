@@ -52,7 +52,7 @@ async fn only_the_refused_column_of_a_row_is_kept() {
 #[tokio::test]
 async fn a_float_on_an_integer_column_is_kept_with_the_way_out() {
     let db = Database::open().await;
-    db.run("UPDATE feeds SET likes = 1, score = 1.5", vec![]).await;
+    db.run("UPDATE feeds SET likes = 9007199254740993, score = 1.5", vec![]).await;
     let float = db.submit(counter("feeds", "likes").inc(0.5).where_eq("id", "a"));
     let integer = db.submit(counter("feeds", "score").inc(1).where_eq("id", "b"));
     db.aggregator.flush_all().await.unwrap();
@@ -217,4 +217,17 @@ async fn a_view_with_triggers_is_changed_once_and_no_dead_letter() {
     receipt.applied().await.unwrap();
     assert_eq!(db.likes("a").await, Some(7));
     assert_eq!(db.letters().count().await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_float_counter_on_a_numeric_column_goes_on_past_whole_numbers() {
+    let db = Database::open().await;
+    db.run("CREATE TABLE prices (id TEXT PRIMARY KEY, price DECIMAL(10, 2))", vec![]).await;
+    db.run("INSERT INTO prices VALUES ('a', 2.5)", vec![]).await;
+    for _ in 0..4 {
+        let receipt = db.submit(counter("prices", "price").inc(0.5).where_eq("id", "a"));
+        db.aggregator.flush_all().await.unwrap();
+        receipt.applied().await.unwrap();
+    }
+    assert_eq!(db.value("SELECT price + 0.25 FROM prices").await, Value::Float(4.75));
 }
