@@ -91,12 +91,12 @@ impl Error {
 
     /// Shorthand for a closed component, naming it.
     pub fn closed(what: &'static str) -> Self {
-        Self::new(ErrorKind::Closed, "it was closed").with_context("component", what)
+        Self::new(ErrorKind::Closed, "it was closed; open it anew").with_context("component", what)
     }
 
     /// Shorthand for a bound that was reached, naming it.
     pub fn overloaded(bound: &'static str) -> Self {
-        Self::new(ErrorKind::Overloaded, "a bound was reached")
+        Self::new(ErrorKind::Overloaded, "a bound was reached: try again later, or raise it")
             .temporary()
             .with_context("bound", bound)
     }

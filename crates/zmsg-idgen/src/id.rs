@@ -51,7 +51,10 @@ impl Id {
     /// `InvalidInput` for anything that no id prints: signs, leading zeros, zero, spaces or
     /// other trailing characters, numbers over 63 bits, a prefix that [`new`](Self::new) refuses.
     pub fn parse(text: &str) -> Result<Self> {
-        let refused = || Error::invalid_input("this is not an id").with_context("id", shown(text));
+        let refused = || {
+            Error::invalid_input("an id is PREFIX_NUMBER, such as feed_779274127599992832")
+                .with_context("id", shown(text))
+        };
         let (prefix, number) = match text.rsplit_once('_') {
             Some(("", _)) => return Err(refused()),
             Some(split) => split,

@@ -107,6 +107,18 @@ pub(crate) fn decode(stored: &[u8]) -> Result<Payload> {
     }
 }
 
+/// What a task does, for a person: its kind, keys and statements, never its binds.
+pub(crate) fn summary(kind: &str, stored: &[u8]) -> String {
+    match decode(stored) {
+        Ok(Payload::Write { keys, steps }) => {
+            let texts: Vec<_> = steps.iter().map(|step| step.statement.text.as_str()).collect();
+            format!("{kind} {}: {}", keys.join(", "), texts.join("; "))
+        }
+        Ok(Payload::Repair { key }) => format!("{kind} {key}"),
+        Err(error) => format!("{kind}, which cannot be read: {error}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use zmsg_core::{Timestamp, Value};

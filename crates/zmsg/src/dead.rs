@@ -10,6 +10,7 @@ use zmsg_queue::TaskQueue;
 use zmsg_store::SqlStore;
 
 use crate::Zmsg;
+use crate::codec;
 use crate::write::{Writer, lost};
 
 /// The dead letters of an engine.
@@ -73,7 +74,7 @@ impl DeadLetters {
         let delayed = self.queue.dead_letters(None, None, limit).await?;
         all.extend(delayed.into_iter().map(|dead| DeadLetter {
             id: DeadLetterId::Delayed(dead.id),
-            summary: format!("{} in queue {}", dead.kind, dead.queue),
+            summary: codec::summary(&dead.kind, &dead.payload),
             cause: dead.cause,
             at: dead.died,
         }));

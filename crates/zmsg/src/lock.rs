@@ -47,7 +47,7 @@ impl FileLock {
             Ok(()) => Ok(Self { file, path }),
             Err(TryLockError::WouldBlock) => Err(Error::new(
                 ErrorKind::Conflict,
-                "another process has it open: close it first, or use another directory",
+                "another engine has it open: close it first, or use another directory",
             )
             .with_context("lock", path.display())),
             Err(TryLockError::Error(cause)) => Err(unusable(&path, cause)),

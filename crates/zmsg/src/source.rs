@@ -67,7 +67,7 @@ impl Source {
         self
     }
 
-    fn validate(&self) -> Result<()> {
+    pub(crate) fn validate(&self) -> Result<()> {
         let prefix = &self.prefix;
         if prefix.is_empty() || prefix.ends_with(['_', ':']) {
             let message = "a source's prefix is not empty and does not end in its separator";

@@ -245,7 +245,7 @@ impl ReceiptUpkeep {
             Some(TaskState::Dead { cause }) => {
                 let error =
                     Error::new(ErrorKind::InvalidData, "the delayed write is a dead letter")
-                        .with_context("dead letter", id)
+                        .with_context("dead letter", format!("delayed:{id}"))
                         .with_context("cause", cause);
                 self.pending.settle(id, Err(error));
             }

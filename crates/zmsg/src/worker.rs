@@ -51,7 +51,7 @@ impl TaskHandler for Handler {
                 self.applier.invalidate(&key).await;
             }
         }
-        let dead = cause.clone().with_context("dead letter", task.id);
+        let dead = cause.clone().with_context("dead letter", format!("delayed:{}", task.id));
         // An attempt that ran out of time may still commit.
         let timed_out = cause.kind() == ErrorKind::Timeout;
         let dead = if timed_out { dead.outcome_unknown() } else { dead };

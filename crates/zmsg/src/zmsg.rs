@@ -252,8 +252,8 @@ impl Zmsg {
 
     /// Runs one statement of your own, now: a plain `SELECT` beside the writer, anything else in
     /// a transaction of its own. `RETURNING` gives its rows. On a table that the
-    /// filter guards it names the keys of its rows with `.keys([..])`, or says `.no_keys()`;
-    /// named keys leave the caches.
+    /// filter guards it names the keys of its rows with `.keys([..])`, or says `.no_keys()`.
+    /// Named keys leave the caches; other keys whose rows it changes stay in them until their TTL.
     ///
     /// # Errors
     /// `InvalidInput` for transaction control, several statements, an UPDATE or DELETE without a
@@ -268,7 +268,7 @@ impl Zmsg {
 
     // ---- ids -------------------------------------------------------------------------------
 
-    /// A new id: `prefix_<snowflake>`. Unique across all who share the lease, whatever the
+    /// A new id: `prefix_<snowflake>`, or the bare number for an empty prefix. Unique across all who share the lease, whatever the
     /// clocks do; strictly increasing in this process.
     ///
     /// # Errors
@@ -315,13 +315,14 @@ impl Zmsg {
         SchemaDir::new(dir.as_ref().to_owned(), store, filter_upkeep.clone(), tracker)
     }
 
-    /// Flushes the periodic route now.
+    /// Flushes the periodic route now, and says what it did. What the database refused is in the
+    /// [dead letters](Self::dead_letters) and in the report's count of them, not in the result.
     ///
     /// # Errors
     /// What the store says; what was not flushed stays in the buffer.
-    pub async fn flush(&self) -> Result<()> {
+    pub async fn flush(&self) -> Result<zmsg_aggregate::FlushReport> {
         self.open_for_calls()?;
-        self.inner.writer.aggregator.flush_all().await.map(|_report| ())
+        self.inner.writer.aggregator.flush_all().await
     }
 
     /// The dead letters of both deferred routes.

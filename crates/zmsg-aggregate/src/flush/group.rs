@@ -211,7 +211,7 @@ impl Group {
                 ErrorKind::InvalidData,
                 "the operation was refused and is kept in the dead letters",
             )
-            .with_context("dead letter", self.letter)
+            .with_context("dead letter", format!("periodic:{}", self.letter))
             .with_source(cause.clone())),
         };
         self.settle_with(&outcome);

@@ -16,7 +16,14 @@ fn shown(builder: OpBuilder) -> String {
     let (text, binds) = condition(&op.condition).unwrap();
     let text = |dialect| render(&text, binds.len(), dialect).unwrap();
     let (postgres, sqlite) = (text(Dialect::Postgres), text(Dialect::Sqlite));
-    format!("{target} {:?}\n{postgres}\n{sqlite}", op.kind)
+    // The kind itself hides its values from logs; its parts do not.
+    let kind = match &op.kind {
+        OpKind::Counter(step) => format!("Counter({step:?})"),
+        OpKind::Slice(step) => format!("Slice({step:?})"),
+        OpKind::Map(step) => format!("Map({step:?})"),
+        OpKind::Merge(patch) => format!("Merge({patch:?})"),
+    };
+    format!("{target} {kind}\n{postgres}\n{sqlite}")
 }
 
 fn refused(builder: OpBuilder) -> String {

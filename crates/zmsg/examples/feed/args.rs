@@ -11,18 +11,19 @@ pub(crate) struct Args {
     /// A file of `SRC DST UNIXTS` lines, or of JSON lines with src, dst, ts and optionally body.
     #[arg(long)]
     pub(crate) input: Option<PathBuf>,
-    /// Messages that the generator makes when there is no input; with one, the most it reads.
+    /// Messages that the generator makes without an input (20000 if not given); with one, the
+    /// most that are read.
     #[arg(long)]
     pub(crate) messages: Option<usize>,
     /// Users of the generated stream.
-    #[arg(long, default_value_t = 1_000)]
+    #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(2..))]
     pub(crate) users: u32,
     /// The seed of the generator and of all random choices.
     #[arg(long, default_value_t = 42)]
     pub(crate) seed: u64,
     /// Tasks that write and read at the same time.
-    #[arg(long, default_value_t = 64)]
-    pub(crate) tasks: usize,
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) tasks: u32,
     /// Reads of recent messages for each message written.
     #[arg(long, default_value_t = 4)]
     pub(crate) reads: usize,

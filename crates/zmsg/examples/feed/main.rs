@@ -36,6 +36,9 @@ async fn main() -> ExitCode {
 
 async fn run(args: Args) -> Result<()> {
     let stream = input::read(&args)?;
+    if stream.messages.is_empty() {
+        bail!("there is no message to replay ({} malformed lines)", stream.malformed);
+    }
     let scratch = tempfile::tempdir().context("could not make a temporary directory")?;
     let config = match &args.config {
         Some(path) => Config::load(path)?,

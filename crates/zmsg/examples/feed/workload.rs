@@ -92,7 +92,7 @@ impl Workload {
         args: &Args,
     ) -> Result<(Expected, Latencies)> {
         let progress = progress_bar(stream.messages.len(), args);
-        let tasks = args.tasks.max(1);
+        let tasks = args.tasks as usize;
         let mut shares: Vec<Vec<Message>> = vec![Vec::new(); tasks];
         for message in &stream.messages {
             let mut hasher = DefaultHasher::new();

@@ -11,7 +11,7 @@ use zmsg::core::SystemClock;
 use zmsg::queue::{SqlQueueOptions, SqlTaskQueue};
 use zmsg::store::migrate::{Plan, Report, State, create};
 use zmsg::store::{Migrations, Migrator, SqlStore, SqliteOptions, SqliteStore};
-use zmsg::{DeadLetterId, DeadLetters, FileLock};
+use zmsg::{DeadLetterId, DeadLetters, ErrorKind, FileLock};
 
 #[derive(Debug, Parser)]
 #[command(name = "zmsg-admin", about = "Migrations and dead letters of a zmsg database")]
@@ -121,7 +121,7 @@ async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", said_once(&error));
             ExitCode::FAILURE
         }
     }
@@ -131,8 +131,16 @@ async fn main() -> ExitCode {
 /// write would call its rows absent.
 async fn open_alone(database: &Database, create: bool) -> Result<(Arc<dyn SqlStore>, FileLock)> {
     let path = path(database)?;
-    let locked = FileLock::database(&path, true);
-    let lock = locked.context("an engine has the database open; close it, or ask it to do this")?;
+    if let Some(folder) = path.parent().filter(|folder| create && !folder.as_os_str().is_empty()) {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("could not make the folder {}", folder.display()))?;
+    }
+    let lock = match FileLock::database(&path, true) {
+        Err(error) if error.kind() == ErrorKind::Conflict => {
+            bail!("an engine has the database open; close it, or ask it to do this")
+        }
+        locked => locked?,
+    };
     Ok((open(database, create).await?, lock))
 }
 
@@ -141,6 +149,17 @@ fn path(database: &Database) -> Result<PathBuf> {
         bail!("--url: this build knows sqlite:PATH");
     };
     Ok(PathBuf::from(path.strip_prefix("//").unwrap_or(path)))
+}
+
+/// The chain of causes; one that its effect quotes already is not said again.
+fn said_once(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 async fn open(database: &Database, create: bool) -> Result<Arc<dyn SqlStore>> {
@@ -214,6 +233,9 @@ fn state(state: &State) -> &'static str {
 }
 
 fn print_plan(plan: &[Plan]) {
+    if plan.is_empty() {
+        println!("nothing to do");
+    }
     for script in plan {
         println!("-- {} {} ({:?})", script.version, script.name, script.direction);
         for statement in &script.statements {
@@ -246,7 +268,11 @@ async fn dead_letters(action: Dead) -> Result<()> {
     let letters = DeadLetters::of(Arc::clone(&store), Arc::new(queue));
     match action {
         Dead::List { limit, .. } => {
-            for letter in letters.list(limit).await? {
+            let listed = letters.list(limit).await?;
+            if listed.is_empty() {
+                println!("no dead letters");
+            }
+            for letter in listed {
                 println!("{}  {}  {}  {}", letter.id, letter.at, letter.summary, letter.cause);
             }
         }

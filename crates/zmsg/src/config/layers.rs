@@ -64,6 +64,13 @@ fn read_file(path: &Path) -> Result<Map<String, Json>> {
         return Err(Error::invalid_config("there is no such configuration file")
             .with_context("file", path.display()));
     }
+    if !path.extension().is_some_and(|ending| ["yaml", "yml", "toml"].iter().any(|e| ending == *e))
+    {
+        return Err(Error::invalid_config(
+            "a file's ending tells its format: .yaml, .yml or .toml",
+        )
+        .with_context("file", path.display()));
+    }
     let parsed = config::Config::builder().add_source(config::File::from(path)).build();
     let tree: Json = parsed.and_then(config::Config::try_deserialize).map_err(invalid)?;
     match tree {
@@ -117,6 +124,10 @@ fn apply_leaf(
         return apply_source(config, path, rest, value, origin, problems);
     }
     let Some(setting) = SETTINGS.iter().find(|setting| setting.path == path) else {
+        let section = format!("{path}.");
+        if path == "sources" || SETTINGS.iter().any(|known| known.path.starts_with(&section)) {
+            return problems.add(format!("{path} ({origin}): expected a section with keys in it"));
+        }
         let hint = nearest(path).map_or(String::new(), |near| format!("; did you mean {near}?"));
         return problems.add(format!("unknown key {path} ({origin}){hint}"));
     };
@@ -215,6 +226,20 @@ mod tests {
         assert!(text.contains("cache.jitter") && text.contains("zmsg.yaml"), "{text}");
         assert!(text.contains("queue.fallback_to_sync"), "{text}");
         assert!(text.contains("store.readers (from the variable ZMSG__STORE__READERS)"), "{text}");
+    }
+
+    #[test]
+    fn a_section_that_is_no_section_is_not_called_unknown() {
+        let text = load("zmsg.yaml", "store: x\nsources: [a]\n", &[]).unwrap_err().to_string();
+        assert!(!text.contains("unknown") && text.contains("store (in"), "{text}");
+    }
+
+    #[test]
+    fn a_source_that_cannot_work_is_found_while_loading() {
+        let yaml =
+            "sources:\n  feed_: { sql: \"SELECT 1 WHERE 1 = ?\" }\n  user: { sql: \"SELECT 1\" }\n";
+        let text = load("zmsg.yaml", yaml, &[]).unwrap_err().to_string();
+        assert!(text.contains("sources.feed_") && text.contains("sources.user"), "{text}");
     }
 
     #[test]

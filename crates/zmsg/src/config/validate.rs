@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::parse::redacted;
 use super::{Config, FilterBackend, Problems};
+use crate::source::Source;
 
 /// Notes every problem.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
@@ -116,9 +117,11 @@ fn periodic(config: &Config, problems: &mut Problems) {
 
 fn sources(config: &Config, problems: &mut Problems) {
     for source in &config.sources {
-        problems.check(source.sql.trim().is_empty(), || {
-            format!("sources.{}.sql: is missing", source.prefix)
-        });
+        if source.sql.trim().is_empty() {
+            problems.add(format!("sources.{}.sql: is missing", source.prefix));
+        } else if let Err(error) = Source::from(source.clone()).validate() {
+            problems.add(format!("sources.{}: {error}", source.prefix));
+        }
     }
 }
 

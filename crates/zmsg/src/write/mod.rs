@@ -50,6 +50,17 @@ pub(crate) struct WriteOptions {
 }
 
 /// What [`Zmsg::sql_exec`](crate::Zmsg::sql_exec) did.
+///
+/// ```
+/// # fn show(result: zmsg::SqlResult) -> zmsg::Result<()> {
+/// for row in &result.rows {
+///     println!("{} has {} likes", row.text(0)?, row.int(1)?);
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// `Debug` of a row hides its values: they must not reach logs.
 #[derive(Debug, Clone)]
 pub struct SqlResult {
     /// The proof: committed.
