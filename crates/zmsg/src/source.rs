@@ -186,8 +186,8 @@ impl SourceOrigin {
         std::ptr::eq(self, Arc::as_ptr(&sources.of(key)))
     }
 
-    pub(crate) fn set_seeded(&self) {
-        self.seeded.store(true, Ordering::Release);
+    pub(crate) fn set_seeded(&self, seeded: bool) {
+        self.seeded.store(seeded, Ordering::Release);
     }
 
     /// What the filter says of a key of this source.

@@ -102,13 +102,15 @@ impl FilterUpkeep {
             match self.seed(&rebuild, &source).await {
                 Ok(()) => seeded.push(source),
                 Err(error) if error.status() == ErrorStatus::Permanent => {
+                    // Before the switch: the new generation does not know its keys.
+                    source.set_seeded(false);
                     tracing::error!(source = source.prefix(), %error, "the filter rules no key of this source out");
                 }
                 Err(error) => return Err(error),
             }
         }
         self.filter.finish_rebuild(rebuild).await?;
-        seeded.iter().for_each(|source| source.set_seeded());
+        seeded.iter().for_each(|source| source.set_seeded(true));
         Ok(())
     }
 

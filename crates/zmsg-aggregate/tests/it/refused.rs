@@ -60,16 +60,21 @@ async fn a_float_on_an_integer_column_is_kept_with_the_way_out() {
     assert!(refusal(&integer).await.to_string().contains("inc(1.0)"));
 }
 
-/// A deferred constraint is checked at the commit: the database does not say whose it was.
-#[tokio::test]
-async fn a_refusal_at_the_commit_is_found_by_halving() {
-    let db = Database::open().await;
+/// A table with a deferred constraint: it is checked at the commit, and the database does not say
+/// whose it was.
+async fn create_replies(db: &Database) {
     db.run(
         "CREATE TABLE replies (id INTEGER PRIMARY KEY, feed TEXT NOT NULL \
          REFERENCES feeds (id) DEFERRABLE INITIALLY DEFERRED) STRICT",
         vec![],
     )
     .await;
+}
+
+#[tokio::test]
+async fn a_refusal_at_the_commit_is_found_by_halving() {
+    let db = Database::open().await;
+    create_replies(&db).await;
     let reply = |id: i64, feed: &str| {
         sql("INSERT INTO replies (id, feed) VALUES (?, ?)", (id, feed)).batch_key("replies")
     };
@@ -184,12 +189,7 @@ async fn missing_tables_of_zmsg_blame_no_operation() {
 #[tokio::test]
 async fn a_parking_whose_answer_is_lost_strands_nobody() {
     let db = Database::open().await;
-    db.run(
-        "CREATE TABLE replies (id INTEGER PRIMARY KEY, feed TEXT NOT NULL \
-         REFERENCES feeds (id) DEFERRABLE INITIALLY DEFERRED) STRICT",
-        vec![],
-    )
-    .await;
+    create_replies(&db).await;
     let bad = sql("INSERT INTO replies (id, feed) VALUES (1, 'nowhere')", ()).batch_key("k");
     let bad = db.submit(bad);
     let good: Vec<_> = (0..4).map(|_| db.submit(like("a").batch_key("k"))).collect();

@@ -80,9 +80,8 @@ impl<'a> Write<'a> {
         let writer = self.zmsg.writer()?;
         let task =
             || task.ok_or_else(|| Error::new(ErrorKind::Unexpected, "this route needs a task"));
-        let value_or_empty = value.clone().unwrap_or_default();
         match route {
-            Route::CacheOnly => writer.cache_only(&key, value_or_empty, ttl).await,
+            Route::CacheOnly => writer.cache_only(&key, value.unwrap_or_default(), ttl).await,
             Route::CacheDel => writer.del(&key).await,
             Route::Store => writer.store(key, value, task()?, ttl).await,
             Route::Delay { deletes } => {

@@ -193,3 +193,25 @@ async fn a_local_filter_on_a_store_of_ones_own_needs_the_word_that_there_is_one_
     let shared = zmsg::Zmsg::builder(config).store(engine.store.clone()).open().await;
     assert_eq!(shared.unwrap_err().kind(), ErrorKind::InvalidConfig);
 }
+
+#[tokio::test]
+async fn a_source_whose_keys_went_wrong_hides_no_row_after_a_rebuild() {
+    let engine = Engine::open().await;
+    engine.zmsg.sql_exec(sql("CREATE TABLE notes (id TEXT, v TEXT)", ())).await.unwrap();
+    let load = "SELECT v FROM notes WHERE id = ?";
+    engine.zmsg.register(Source::sql("note", load).keys("SELECT id FROM notes")).unwrap();
+    let insert = |id: &str| sql("INSERT INTO notes VALUES (?, 'n')", (id,)).keys([id]);
+    engine.zmsg.sql_exec(insert("note_1")).await.unwrap();
+    eventually("seeded", || async {
+        engine.zmsg.db_hit("note_2").await.unwrap() == Presence::Absent
+    })
+    .await;
+    let foreign = sql("INSERT INTO notes VALUES ('no key of this source', 'x')", ()).no_keys();
+    engine.zmsg.sql_exec(foreign).await.unwrap();
+    let rebuilds = engine.zmsg.stats().await.filter.rebuilds;
+    seeded(&engine).await;
+    eventually("rebuilt", || async { engine.zmsg.stats().await.filter.rebuilds > rebuilds }).await;
+    assert_eq!(engine.zmsg.db_hit("note_1").await.unwrap(), Presence::Unknown);
+    let _ = engine.zmsg.del("note_1").await.unwrap();
+    assert_eq!(engine.get("note_1").await.as_deref(), Some("n"));
+}
