@@ -133,6 +133,8 @@ pub(crate) struct Watched {
     /// Queries of the table `feeds`.
     pub(crate) fetches: AtomicU64,
     pub(crate) transactions: AtomicU64,
+    /// Transactions of `feeds` that were sent, those that are held included.
+    pub(crate) sent: AtomicU64,
     faults: Mutex<Vec<(&'static str, Fault)>>,
     reads: Semaphore,
     writes: Semaphore,
@@ -147,6 +149,7 @@ impl Watched {
             inner: SqliteStore::open(options).await.unwrap(),
             fetches: AtomicU64::new(0),
             transactions: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             faults: Mutex::default(),
             reads: Semaphore::new(OPEN),
             writes: Semaphore::new(OPEN),
@@ -215,6 +218,9 @@ impl SqlStore for Watched {
     }
 
     async fn execute_all(&self, steps: Vec<Step>) -> Result<Vec<Outcome>, StepError> {
+        if steps.iter().any(|step| step.statement.text.contains("feeds")) {
+            self.sent.fetch_add(1, SeqCst);
+        }
         drop(self.writes.acquire().await.unwrap());
         self.transactions.fetch_add(1, SeqCst);
         let error = Error::new(ErrorKind::Unavailable, "a fault that the test asked for");
