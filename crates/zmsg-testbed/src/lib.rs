@@ -1,0 +1,1 @@
+//! Servers for the tests: found, started privately, killed, and reached through a faulty proxy.
