@@ -49,22 +49,37 @@ pub struct Receipt {
     level: Level,
     reach: Level,
     settlement: Option<Settlement>,
+    degraded: bool,
 }
 
 impl Receipt {
     /// A write that is committed and in the tables.
     pub fn committed(id: TaskId) -> Self {
-        Self { id, level: Level::Database, reach: Level::Database, settlement: None }
+        Self { id, level: Level::Database, reach: Level::Database, settlement: None, degraded: false }
     }
 
     /// A write that ends in a cache and will never be in the tables.
     pub fn cached(id: TaskId, level: Level) -> Self {
-        Self { id, level, reach: level, settlement: None }
+        Self { id, level, reach: level, settlement: None, degraded: false }
     }
 
     /// A write accepted at `level` whose effect is still to come.
     pub fn accepted(id: TaskId, level: Level, settlement: Settlement) -> Self {
-        Self { id, level, reach: Level::Database, settlement: Some(settlement) }
+        let settlement = Some(settlement);
+        Self { id, level, reach: Level::Database, settlement, degraded: false }
+    }
+
+    /// The receipt of a write that the shared cache was not told of, if `degraded`.
+    pub fn with_degraded(mut self, degraded: bool) -> Self {
+        self.degraded |= degraded;
+        self
+    }
+
+    /// True if the shared cache could not be reached for this write. The write is as durable as
+    /// [`level`](Self::level) says; but until the cache is repaired, or the entry's TTL has
+    /// passed, reads that go to it may see what was there before.
+    pub fn is_degraded(&self) -> bool {
+        self.degraded
     }
 
     /// The write's id.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub enum Value {
     Timestamp(Timestamp),
     /// A UUID. SQLite stores its 16 bytes.
     Uuid(Uuid),
+    /// An array of one dimension, of elements of one type and NULLs: `bigint[]`, `text[]` and so
+    /// on, as the server infers. PostgreSQL only; SQLite refuses it as `InvalidInput`.
+    Array(Arc<[Value]>),
 }
 
 /// JSON inside formats that do not describe themselves (the task queue's payloads): as text.
@@ -89,7 +93,7 @@ impl Value {
     }
 
     /// The content as the bytes a cache would hold: bytes and text as they are, JSON and
-    /// scalars as text, NULL as nothing.
+    /// scalars as text, an array as the text of a JSON array, NULL as nothing.
     pub fn to_bytes(&self) -> Option<Bytes> {
         Some(match self {
             Self::Null => return None,
@@ -101,7 +105,25 @@ impl Value {
             Self::Json(value) => Bytes::from(value.to_string()),
             Self::Timestamp(value) => Bytes::from(value.0.to_string()),
             Self::Uuid(value) => Bytes::from(value.to_string()),
+            Self::Array(_) => Bytes::from(self.to_json().to_string()),
         })
+    }
+
+    /// The value as JSON, for an array: bytes as hexadecimal digits, what JSON has no number
+    /// for as null.
+    fn to_json(&self) -> serde_json::Value {
+        use serde_json::Value as Json;
+        match self {
+            Self::Null => Json::Null,
+            Self::Bool(value) => Json::from(*value),
+            Self::Int(value) | Self::Timestamp(Timestamp(value)) => Json::from(*value),
+            Self::Float(value) => Json::from(*value),
+            Self::Text(text) => Json::from(text.as_str()),
+            Self::Bytes(bytes) => Json::from(format!("{bytes:x}")),
+            Self::Json(value) => value.clone(),
+            Self::Uuid(value) => Json::from(value.to_string()),
+            Self::Array(items) => Json::Array(items.iter().map(Self::to_json).collect()),
+        }
     }
 
     /// Bytes that this value keeps in memory besides itself.
@@ -110,6 +132,7 @@ impl Value {
             Self::Text(text) => text.len(),
             Self::Bytes(bytes) => bytes.len(),
             Self::Json(value) => json_bytes(value),
+            Self::Array(items) => items.iter().map(|v| size_of::<Self>() + v.heap_bytes()).sum(),
             _ => 0,
         }
     }
@@ -138,6 +161,7 @@ impl PartialEq for Value {
             (Self::Json(a), Self::Json(b)) => a == b,
             (Self::Timestamp(a), Self::Timestamp(b)) => a == b,
             (Self::Uuid(a), Self::Uuid(b)) => a == b,
+            (Self::Array(a), Self::Array(b)) => a == b,
             _ => false,
         }
     }
@@ -158,6 +182,7 @@ impl Hash for Value {
             Self::Json(value) => value.hash(state),
             Self::Timestamp(value) => value.hash(state),
             Self::Uuid(value) => value.hash(state),
+            Self::Array(items) => items.hash(state),
         }
     }
 }
@@ -175,6 +200,7 @@ impl fmt::Debug for Value {
             Self::Json(_) => f.write_str("Json(..)"),
             Self::Timestamp(_) => f.write_str("Timestamp(..)"),
             Self::Uuid(_) => f.write_str("Uuid(..)"),
+            Self::Array(items) => write!(f, "Array({} elements)", items.len()),
         }
     }
 }
@@ -209,6 +235,7 @@ value_from! {
     serde_json::Value, value => Self::Json(value);
     Timestamp, value => Self::Timestamp(value);
     Uuid, value => Self::Uuid(value);
+    Vec<Value>, value => Self::Array(value.into());
     &bool, value => Self::Bool(*value);
     &i64, value => Self::Int(*value);
     &i32, value => Self::Int((*value).into());
@@ -238,6 +265,17 @@ mod tests {
     fn debug_never_shows_content() {
         let shown = format!("{:?}", [Value::from("secret"), Value::Int(42), Value::Bool(true)]);
         assert!(!shown.contains("secret") && !shown.contains("42") && !shown.contains("true"));
+    }
+
+    #[test]
+    fn an_array_is_the_text_of_a_json_array_to_a_cache() {
+        let items =
+            vec![Value::Int(1), Value::Null, Value::from("a\""), Value::from(&b"\x00\xff"[..])];
+        let array = Value::from(items);
+        assert_eq!(array.to_bytes().unwrap(), &br#"[1,null,"a\"","00ff"]"#[..]);
+        assert_eq!(format!("{array:?}"), "Array(4 elements)");
+        assert_eq!(array, array.clone());
+        assert!(array.heap_bytes() > 4 * size_of::<Value>());
     }
 
     #[test]

@@ -22,8 +22,9 @@ use crate::{Id, IdBatch, IdOptions, IdStats, Layout, LeaseKeeper, NodeLease, Raw
 ///   after that was set back, by the monotonic one; then callers wait on a timer.
 /// - A time at or above the ceiling is not used. The [`LeaseKeeper`] raises the ceiling ahead of
 ///   need; without it, `next` raises it when it gets there, and pays for that with a request.
-/// - A lease that was lost is noticed when it is extended. Ids made until then lie below its
-///   ceiling and are good; after that there are none until the keeper has taken another node.
+/// - A lease that was lost or has ended is noticed when it is extended. Ids made until then lie
+///   below its ceiling and are good; after that there are none, and an error that says so, until
+///   the keeper has taken another node.
 #[derive(Debug, Clone)]
 pub struct IdGenerator {
     tenure: Arc<Tenure>,

@@ -11,6 +11,10 @@ use crate::tenure::Tenure;
 
 /// Extends a generator's lease and its ceiling when a third of either is used up; after a lost
 /// lease, takes another node.
+///
+/// A lease that ended is lost, even if nobody has taken its node: the backend says so to the next
+/// request. A machine that was suspended has not seen that time pass; there, the wall clock has
+/// mostly left the ceiling behind, and whoever wants the first id wakes the keeper.
 #[derive(Debug)]
 pub struct LeaseKeeper {
     tenure: Arc<Tenure>,

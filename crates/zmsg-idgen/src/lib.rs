@@ -26,6 +26,8 @@ mod held;
 mod lease;
 mod memory;
 mod slot;
+#[cfg(feature = "sql")]
+mod sql;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
@@ -40,4 +42,6 @@ pub use layout::{IdParts, Layout};
 pub use lease::{Lease, NodeLease, Reserve};
 pub use memory::MemoryLeases;
 pub use options::{IdOptions, Rollback};
+#[cfg(feature = "sql")]
+pub use sql::{HeldNode, SqlLease, SqlLeaseOptions, held_nodes};
 pub use stats::IdStats;

@@ -26,6 +26,7 @@ pub struct IdStats {
     pub ceiling_ms: UnixMillis,
     /// How long the backend keeps the node without hearing of its holder; [`Duration::MAX`] for
     /// as long as the process lives, zero when no lease is held. Ids go on after it, up to the
-    /// ceiling.
+    /// ceiling. It does not count the time for which the machine was suspended, until the next
+    /// request to the backend has told what became of the lease meanwhile.
     pub lease_remaining: Duration,
 }

@@ -28,7 +28,8 @@ pub(crate) struct Tenure {
     held: Mutex<Held>,
     /// How many requests to the backend have ended; guarded by `held`, read before locking it.
     requests: AtomicU64,
-    /// When the lease ends by the monotonic clock.
+    /// When the lease ends by the monotonic clock. On Linux that one stands still while the
+    /// machine is suspended, so that this may come late: it decides when to ask, never an id.
     valid_until: AtomicU64,
     leases_lost: AtomicU64,
 }
@@ -124,12 +125,17 @@ impl Tenure {
         if self.closed.is_cancelled() {
             return Error::closed("id generator");
         }
-        Error::new(
+        let error = Error::new(
             ErrorKind::Unavailable,
             "the lease of the node was lost; its keeper takes another",
         )
         .temporary()
-        .with_context("node", self.sequence.node())
+        .with_context("node", self.sequence.node());
+        // Why the keeper has none yet, unless it is asking right now.
+        match self.held.try_lock().ok().and_then(|held| held.failure.clone()) {
+            Some(failure) => error.with_source(failure),
+            None => error,
+        }
     }
 
     pub(crate) fn leases_lost(&self) -> u64 {

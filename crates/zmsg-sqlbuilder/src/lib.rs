@@ -91,6 +91,8 @@ mod columns;
 mod condition;
 
 mod identifiers;
+mod outline;
+mod pieces;
 mod render;
 mod script;
 mod shape;
@@ -108,6 +110,8 @@ pub use dialect::Dialect;
 pub use identifiers::identifiers;
 pub use map::{Map, map};
 pub use op::OpBuilder;
+pub use outline::outline;
+pub use pieces::pieces;
 pub use render::render;
 pub use script::split_script;
 pub use slice::{Slice, slice};

@@ -6,9 +6,17 @@
 mod function;
 mod store;
 mod stats;
+mod notifications;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod counters;
 
 #[cfg(feature = "sqlite")]
 mod sqlite;
+#[cfg(feature = "postgres")]
+mod postgres;
+
+#[cfg(feature = "diesel")]
+pub mod diesel;
 
 pub mod migrate;
 
@@ -17,6 +25,9 @@ pub mod conformance;
 
 pub use function::ScalarFunction;
 pub use migrate::{Migrations, Migrator};
+pub use notifications::{Notification, Notifications, Notifier};
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresOptions, PostgresStore, TlsMode};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore, Synchronous};
 pub use stats::StoreStats;

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use zmsg_core::{Error, Result, Row, Statement};
 use zmsg_sqlbuilder::Dialect;
 
-use crate::StoreStats;
+use crate::{Notifications, StoreStats};
 
 /// A relational database that executes finished statements.
 ///
@@ -53,6 +53,21 @@ pub trait SqlStore: fmt::Debug + Send + Sync + 'static {
     /// Dropping the future does not abort the work: the transaction commits or rolls back.
     async fn execute_all(&self, steps: Vec<Step>) -> Result<Vec<Outcome>, StepError>;
 
+    /// Listens to what is sent over a channel by `NOTIFY` or `pg_notify`, on a connection of its
+    /// own that is made anew when it is lost. `None` where there is no such thing: another
+    /// database, or a pooler in between. Whoever listens polls as well.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a name that no channel can have; `Closed` after `close`. A database
+    /// that is away is no error: listening begins when it is back.
+    ///
+    /// # Cancel safety
+    /// Dropping the future listens to nothing.
+    async fn notifications(&self, channel: &str) -> Result<Option<Notifications>> {
+        let _ = channel;
+        Ok(None)
+    }
+
     /// What the store has done since it was opened. A store that does not count answers zeros.
     fn stats(&self) -> StoreStats {
         StoreStats::default()
@@ -74,29 +89,32 @@ pub struct Outcome {
     pub rows: Vec<Row>,
 }
 
-/// One statement of a transaction, and what has to be true of it.
+/// One statement of a transaction, and what has to be true of it. It may be a query too: one
+/// that locks a row, or that checks what the other steps rely on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// The statement.
     pub statement: Statement,
-    /// How many rows it must change.
+    /// How many rows it must change or return.
     pub expect: Expect,
-    /// What happens if it changes another number.
+    /// What happens if it does not.
     pub otherwise: Otherwise,
 }
 
-/// How many rows a step must change.
+/// How many rows a step must change or return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expect {
     /// Any number.
     Any,
-    /// Exactly this many.
+    /// Exactly this many rows changed.
     Exactly(u64),
-    /// This many or more.
+    /// This many rows changed or more.
     AtLeast(u64),
+    /// Exactly this many rows returned, by a query or `RETURNING`.
+    Returns(u64),
 }
 
-/// What happens when a step changed another number of rows than expected.
+/// What happens when a step did not do what was expected of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Otherwise {
     /// The transaction is rolled back with a `Conflict` that carries this message.
@@ -127,12 +145,13 @@ impl Step {
 }
 
 impl Expect {
-    /// Whether `changed` rows are as expected.
-    pub fn met_by(self, changed: u64) -> bool {
+    /// Whether a statement did what is expected.
+    pub fn met_by(self, outcome: &Outcome) -> bool {
         match self {
             Self::Any => true,
-            Self::Exactly(wanted) => changed == wanted,
-            Self::AtLeast(wanted) => changed >= wanted,
+            Self::Exactly(wanted) => outcome.changed == wanted,
+            Self::AtLeast(wanted) => outcome.changed >= wanted,
+            Self::Returns(wanted) => outcome.rows.len() as u64 == wanted,
         }
     }
 }

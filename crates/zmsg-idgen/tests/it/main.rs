@@ -10,4 +10,5 @@ mod killed;
 mod layouts;
 mod leases;
 mod many;
+mod sql;
 mod threads;

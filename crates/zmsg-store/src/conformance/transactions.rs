@@ -81,6 +81,40 @@ pub async fn an_unmet_expectation_runs_its_statements(harness: &impl Harness) {
     assert!(ids(&store).await.is_empty());
 }
 
+/// A step may be a query that checks something: it must return as many rows as it says, and it
+/// sees what the steps before it did.
+pub async fn a_query_among_the_steps_is_a_check(harness: &impl Harness) {
+    let store = with_things(harness).await;
+    store.execute(&insert(1, "a")).await.unwrap();
+    let found = |wanted| {
+        let text = "SELECT id FROM things WHERE id > ? ORDER BY id";
+        let query = Statement::query(text, vec![0.into()]);
+        Step::must(query, Expect::Returns(wanted), "it was to find as many")
+    };
+    let good = vec![found(1), Step::any(insert(2, "b")), found(2)];
+    let outcomes = store.execute_all(good).await.unwrap();
+    assert_eq!(outcomes.iter().map(|outcome| outcome.changed).collect::<Vec<_>>(), [0, 1, 0]);
+    assert_eq!(outcomes[2].rows.iter().map(|row| row.int(0).unwrap()).collect::<Vec<_>>(), [1, 2]);
+
+    for wanted in [0, 1, 3] {
+        let steps = vec![Step::any(delete(2)), Step::any(insert(3, "c")), found(wanted)];
+        let failed = store.execute_all(steps).await.unwrap_err();
+        assert_eq!((failed.step, failed.error.kind()), (Some(2), ErrorKind::Conflict));
+        assert!(failed.to_string().contains("it was to find as many"), "{failed}");
+        assert_eq!(ids(&store).await, [1, 2]);
+    }
+
+    let returning = Statement::query("DELETE FROM things RETURNING note", vec![]);
+    let steps = vec![Step {
+        statement: returning,
+        expect: Expect::Returns(3),
+        otherwise: Otherwise::Run(vec![insert(9, "fewer than three")]),
+    }];
+    let outcomes = store.execute_all(steps).await.unwrap();
+    assert_eq!((outcomes[0].changed, outcomes[0].rows.len()), (2, 2));
+    assert_eq!(ids(&store).await, [9]);
+}
+
 /// A job that fails leaves the jobs beside it alone, whether they share a commit or not.
 pub async fn a_failing_job_does_not_touch_its_neighbours(harness: &impl Harness) {
     let store = with_things(harness).await;

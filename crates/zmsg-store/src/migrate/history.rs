@@ -88,8 +88,14 @@ pub(super) fn word(direction: Direction) -> &'static str {
     }
 }
 
+/// The advisory lock of those who create the table: "zmsg", and the first lock of it.
+const CREATION: i64 = 0x7a6d_7367_0000_0001;
+
 /// Creates the table if it is not there.
 pub(super) async fn create(store: &dyn SqlStore) -> Result<()> {
+    if exists(store).await? {
+        return Ok(());
+    }
     let integer = match store.dialect() {
         Dialect::Sqlite => "INTEGER",
         Dialect::Postgres => "BIGINT",
@@ -108,16 +114,29 @@ pub(super) async fn create(store: &dyn SqlStore) -> Result<()> {
            PRIMARY KEY (set_name, version)
          )"
     );
-    store.execute(&Statement::new(table, vec![])).await.map(drop)
+    let table = Step::any(Statement::new(table, vec![]));
+    let steps = match store.dialect() {
+        Dialect::Sqlite => vec![table],
+        // IF NOT EXISTS does not see what another transaction is creating at the same moment.
+        Dialect::Postgres => {
+            let lock = "SELECT pg_advisory_xact_lock(?)";
+            vec![Step::any(Statement::query(lock, vec![CREATION.into()])), table]
+        }
+    };
+    Ok(store.execute_all(steps).await.map(drop)?)
+}
+
+async fn exists(store: &dyn SqlStore) -> Result<bool> {
+    let query = match store.dialect() {
+        Dialect::Sqlite => "SELECT 1 FROM sqlite_schema WHERE name = 'zmsg_migrations'",
+        Dialect::Postgres => "SELECT 1 WHERE to_regclass('zmsg_migrations') IS NOT NULL",
+    };
+    Ok(!store.fetch(&Statement::query(query, vec![])).await?.is_empty())
 }
 
 /// The history of a set in the order of versions; empty if there is no table yet.
 pub(super) async fn read(store: &dyn SqlStore, set_name: &str) -> Result<Vec<Entry>> {
-    let exists = match store.dialect() {
-        Dialect::Sqlite => "SELECT 1 FROM sqlite_schema WHERE name = 'zmsg_migrations'",
-        Dialect::Postgres => "SELECT 1 WHERE to_regclass('zmsg_migrations') IS NOT NULL",
-    };
-    if store.fetch(&Statement::query(exists, vec![])).await?.is_empty() {
+    if !exists(store).await? {
         return Ok(Vec::new());
     }
     let query =

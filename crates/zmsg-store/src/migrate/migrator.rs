@@ -15,10 +15,16 @@ use crate::{SqlStore, Step};
 /// How long a run without a sign of life is respected.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How often a script is looked at anew while another runner is at it: each look waits as long
+/// as the store waits for a lock, and a moment more.
+const LOOKS_MAX: u32 = 200;
+const A_MOMENT: Duration = Duration::from_millis(50);
+
 /// Applies a set of migrations to a store, and reverts them.
 ///
 /// Several runners may work at once: each script is applied by one of them, and the others go
-/// on with the next.
+/// on with the next. The time-outs of the store hold for every statement of a script: give the
+/// runner a store that is patient enough for the longest.
 #[derive(Debug)]
 pub struct Migrator {
     store: Arc<dyn SqlStore>,
@@ -107,6 +113,7 @@ impl Migrator {
     pub async fn up(&self) -> Result<Report> {
         history::create(&*self.store).await?;
         let mut report = Report::default();
+        let mut looks = 0;
         loop {
             // Read anew each time: other runners may have come further.
             let history = self.history().await?;
@@ -119,6 +126,14 @@ impl Migrator {
             match turn.map_err(|error| error.with_context("applied before", report.done.len()))? {
                 Turn::Ours => report.done.push(format!("{}_{}", plan.version, plan.name)),
                 Turn::Theirs => report.by_others += 1,
+                Turn::Busy if looks < LOOKS_MAX => {
+                    looks += 1;
+                    tokio::time::sleep(A_MOMENT).await;
+                }
+                Turn::Busy => {
+                    let busy = Error::new(ErrorKind::Unavailable, "another runner is at it");
+                    return Err(plan.blame(busy.temporary(), None));
+                }
             }
         }
     }
@@ -141,7 +156,7 @@ impl Migrator {
             let turn = self.run(&plan, entry).await;
             match turn.map_err(|error| error.with_context("reverted before", report.done.len()))? {
                 Turn::Ours => report.done.push(format!("{}_{}", plan.version, plan.name)),
-                Turn::Theirs => {
+                Turn::Theirs | Turn::Busy => {
                     let first = Error::new(ErrorKind::Conflict, "another runner was first");
                     return Err(plan.blame(first, None));
                 }
@@ -217,6 +232,8 @@ impl Migrator {
             Err(failed) if failed.step == Some(0) && failed.error.kind() == ErrorKind::Conflict => {
                 Ok(Turn::Theirs)
             }
+            // Whoever inserted the row first has not committed yet.
+            Err(failed) if failed.step == Some(0) && failed.error.is_temporary() => Ok(Turn::Busy),
             Err(failed) => {
                 Err(plan.blame(failed.error, failed.step.and_then(|step| step.checked_sub(1))))
             }

@@ -28,15 +28,15 @@ pub struct Migration {
     pub down: Option<String>,
 }
 
-/// A script of zmsg's own, from `migrations/` at the top of the repository.
+/// Scripts of zmsg's own, from `migrations/` at the top of the repository.
 macro_rules! embedded {
-    ($dialect:literal, $version:literal, $name:literal) => {
-        Migration {
+    ($dialect:literal: $($version:literal $name:literal,)+) => {
+        vec![$(Migration {
             version: $version,
             name: String::from($name),
             up: String::from(embedded!(@file $dialect, $version, $name, "up")),
             down: Some(String::from(embedded!(@file $dialect, $version, $name, "down"))),
-        }
+        }),+]
     };
     (@file $dialect:literal, $version:literal, $name:literal, $file:literal) => {
         include_str!(concat!(
@@ -53,12 +53,23 @@ impl Migrations {
     /// The name of a user's set where nothing else is said.
     pub const APP: &'static str = "app";
 
-    /// The migrations of zmsg's own tables. There are none for PostgreSQL as long as there is no
-    /// store for it.
+    /// The migrations of zmsg's own tables.
     pub fn zmsg(dialect: Dialect) -> Self {
         let scripts = match dialect {
-            Dialect::Sqlite => vec![embedded!("sqlite", 20261121000000, "zmsg_tables")],
-            Dialect::Postgres => Vec::new(),
+            Dialect::Sqlite => embedded!("sqlite":
+                20261121000000 "zmsg_tables",
+                20261121000001 "zmsg_queue",
+                20261121000002 "zmsg_nodes",
+                20261121000003 "zmsg_folds",
+                20261121000004 "zmsg_filter",
+            ),
+            Dialect::Postgres => embedded!("postgres":
+                20261121000000 "zmsg_tables",
+                20261121000001 "zmsg_queue",
+                20261121000002 "zmsg_nodes",
+                20261121000003 "zmsg_folds",
+                20261121000004 "zmsg_filter",
+            ),
         };
         Self { set_name: Self::ZMSG.to_owned(), scripts }
     }
@@ -128,8 +139,10 @@ mod tests {
 
     #[test]
     fn zmsg_brings_its_own_tables_and_a_way_back() {
-        let zmsg = Migrations::zmsg(Dialect::Sqlite);
-        assert!(zmsg.scripts().iter().all(|script| script.down.is_some()));
-        assert!(zmsg.scripts().is_sorted_by(|a, b| a.version < b.version));
+        for dialect in [Dialect::Sqlite, Dialect::Postgres] {
+            let zmsg = Migrations::zmsg(dialect);
+            assert!(zmsg.scripts().iter().all(|script| script.down.is_some()));
+            assert!(zmsg.scripts().is_sorted_by(|a, b| a.version < b.version));
+        }
     }
 }

@@ -37,6 +37,8 @@ pub(super) enum Turn {
     Ours,
     /// Another one was first; look at the history again.
     Theirs,
+    /// Another one is at it and has not come to its end; look again in a while.
+    Busy,
 }
 
 impl Unwrapped<'_> {

@@ -11,7 +11,6 @@ mod jobs;
 mod options;
 mod reader;
 mod session;
-mod stats;
 mod transaction;
 mod value;
 mod writer;
@@ -29,8 +28,8 @@ pub use self::options::{SqliteOptions, Synchronous};
 
 use self::jobs::{Jobs, ReadJob, WriteJob};
 use self::session::Session;
-use self::stats::Counters;
 use self::writer::Writer;
+use crate::counters::Counters;
 use crate::{Outcome, SqlStore, Step, StepError, StoreStats};
 
 /// A SQLite file behind one writer thread and a few reader threads.

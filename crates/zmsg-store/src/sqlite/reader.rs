@@ -8,7 +8,7 @@ use zmsg_core::{Error, ErrorKind};
 use super::Shared;
 use super::jobs::ReadJob;
 use super::session::Session;
-use super::stats::count;
+use crate::counters::count;
 
 /// Answers queries until the queue is closed and empty.
 pub(super) fn run(session: Session, shared: Arc<Shared>) {

@@ -14,9 +14,9 @@ use super::error::{Phase, from_sqlite, is_busy};
 use super::functions::{Raised, register};
 use super::guard::Guard;
 use super::options::SqliteOptions;
-use super::stats::{Counters, count};
 use super::value::{Bind, from_storage};
 use crate::Outcome;
+use crate::counters::{Counters, count};
 
 /// Statements kept prepared on each connection, by their text.
 const PREPARED_MAX: usize = 256;

@@ -24,12 +24,13 @@ pub(super) fn run_steps(session: &Session, steps: &[Step]) -> Result<Vec<Outcome
 
 fn run_step(session: &Session, step: &Step) -> Result<Outcome> {
     let outcome = session.execute(&step.statement)?;
-    if step.expect.met_by(outcome.changed) {
+    if step.expect.met_by(&outcome) {
         return Ok(outcome);
     }
     match &step.otherwise {
         Otherwise::Abort(message) => Err(Error::new(ErrorKind::Conflict, *message)
             .with_context("changed", outcome.changed)
+            .with_context("returned", outcome.rows.len())
             .with_context("expected", format!("{:?}", step.expect))),
         Otherwise::Run(statements) => {
             statements.iter().try_for_each(|statement| session.execute(statement).map(drop))?;

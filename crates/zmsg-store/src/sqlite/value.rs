@@ -12,12 +12,13 @@ use zmsg_core::{Error, ErrorKind, Result, Value};
 pub(super) struct Bind<'a>(&'a Value);
 
 impl<'a> Bind<'a> {
-    /// Refuses NaN, which SQLite would silently store as NULL.
+    /// Refuses NaN, which SQLite would silently store as NULL, and arrays, which it has not.
     pub(super) fn new(value: &'a Value) -> Result<Self> {
         match value {
             Value::Float(float) if float.is_nan() => {
                 Err(Error::new(ErrorKind::InvalidData, "sqlite cannot store NaN"))
             }
+            Value::Array(_) => Err(Error::invalid_input("sqlite has no arrays")),
             _ => Ok(Self(value)),
         }
     }
@@ -29,7 +30,8 @@ impl<'a> Bind<'a> {
             Value::Bytes(bytes) => Owned::Blob(bytes.to_vec()),
             Value::Json(json) => Owned::Text(json.to_string()),
             Value::Uuid(uuid) => Owned::Blob(uuid.as_bytes().to_vec()),
-            Value::Null => Owned::Null,
+            // `new` refuses arrays.
+            Value::Null | Value::Array(_) => Owned::Null,
             Value::Bool(value) => Owned::Integer(i64::from(*value)),
             Value::Int(value) => Owned::Integer(*value),
             Value::Float(value) => Owned::Real(*value),
@@ -42,7 +44,8 @@ impl ToSql for Bind<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         let borrowed = match self.0 {
             Value::Json(json) => return Ok(ToSqlOutput::Owned(Owned::Text(json.to_string()))),
-            Value::Null => ValueRef::Null,
+            // `new` refuses arrays.
+            Value::Null | Value::Array(_) => ValueRef::Null,
             Value::Bool(value) => ValueRef::Integer(i64::from(*value)),
             Value::Int(value) => ValueRef::Integer(*value),
             Value::Float(value) => ValueRef::Real(*value),

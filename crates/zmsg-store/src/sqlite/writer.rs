@@ -9,8 +9,8 @@ use super::Shared;
 use super::error::{Phase, from_sqlite, is_busy};
 use super::jobs::WriteJob;
 use super::session::Session;
-use super::stats::count;
 use super::transaction::run_steps;
+use crate::counters::count;
 use crate::{Outcome, Step, StepError};
 
 /// How often a COMMIT that met a lock is tried, each time as patiently as configured.

@@ -8,9 +8,9 @@ use async_trait::async_trait;
 use zmsg_core::{Result, Row, Statement};
 use zmsg_sqlbuilder::Dialect;
 use zmsg_store::migrate::{Direction, State};
-use zmsg_store::{Migrator, Outcome, SqlStore, SqliteStore, Step, StepError};
+use zmsg_store::{Migrator, Outcome, SqlStore, Step, StepError};
 
-use crate::migrate::{Scene, texts};
+use crate::migrate::{Scene, on_both, texts};
 
 const UP: &str = "-- zmsg:no-transaction
 CREATE TABLE runs (n INTEGER);
@@ -24,11 +24,11 @@ INSERT INTO runs VALUES (-1);
 INSERT INTO missing VALUES (-2);
 DROP TABLE runs;";
 
-async fn runs(store: &SqliteStore) -> Vec<String> {
-    texts(store, "SELECT CAST(n AS TEXT) FROM runs ORDER BY rowid").await
+async fn runs(store: &Arc<dyn SqlStore>) -> Vec<String> {
+    texts(store, "SELECT CAST(n AS TEXT) FROM runs ORDER BY abs(n)").await
 }
 
-async fn run(store: &SqliteStore, text: &str) {
+async fn run(store: &Arc<dyn SqlStore>, text: &str) {
     store.execute(&Statement::new(text, vec![])).await.unwrap();
 }
 
@@ -36,9 +36,15 @@ fn interrupted(direction: Direction, statements_done: u64) -> State {
     State::Interrupted { direction, statements_done }
 }
 
-#[tokio::test]
-async fn an_interrupted_run_resumes_at_the_statement_that_failed() {
-    let scene = Scene::empty();
+on_both! {
+    an_interrupted_run_resumes_at_the_statement_that_failed,
+    what_failed_may_be_mended_and_what_is_done_may_not,
+    a_run_that_died_is_taken_over_where_it_stopped,
+    a_run_that_lives_is_not_taken_over,
+    two_runners_at_once_run_each_statement_once,
+}
+
+async fn an_interrupted_run_resumes_at_the_statement_that_failed(scene: Scene) {
     scene.put("1_long", UP, Some(DOWN));
     let store = scene.store().await;
     let migrator = scene.migrator(&store);
@@ -63,9 +69,7 @@ async fn an_interrupted_run_resumes_at_the_statement_that_failed() {
     assert_eq!(migrator.status().await.unwrap()[0].state, State::Pending);
 }
 
-#[tokio::test]
-async fn what_failed_may_be_mended_and_what_is_done_may_not() {
-    let scene = Scene::empty();
+async fn what_failed_may_be_mended_and_what_is_done_may_not(scene: Scene) {
     scene.put("1_long", UP, None);
     let store = scene.store().await;
     scene.migrator(&store).up().await.unwrap_err();
@@ -78,9 +82,7 @@ async fn what_failed_may_be_mended_and_what_is_done_may_not() {
     scene.migrator(&store).up().await.unwrap();
 }
 
-#[tokio::test]
-async fn a_run_that_died_is_taken_over_where_it_stopped() {
-    let scene = Scene::empty();
+async fn a_run_that_died_is_taken_over_where_it_stopped(scene: Scene) {
     scene.put("1_long", UP, None);
     let store = scene.store().await;
     scene.migrator(&store).up().await.unwrap_err();
@@ -96,7 +98,7 @@ async fn a_run_that_died_is_taken_over_where_it_stopped() {
 /// finishes at the fifth.
 #[derive(Debug)]
 struct Beside {
-    store: Arc<SqliteStore>,
+    store: Arc<dyn SqlStore>,
     looks: AtomicU32,
     checksum: String,
 }
@@ -132,9 +134,7 @@ impl SqlStore for Beside {
     }
 }
 
-#[tokio::test]
-async fn a_run_that_lives_is_not_taken_over() {
-    let scene = Scene::empty();
+async fn a_run_that_lives_is_not_taken_over(scene: Scene) {
     scene.put("1_long", UP, None);
     let store = scene.store().await;
     scene.migrator(&store).up().await.unwrap_err();
@@ -150,21 +150,42 @@ async fn a_run_that_lives_is_not_taken_over() {
     assert_eq!(runs(&store).await, ["1"], "the other one's statements were left to it");
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_runners_at_once_run_each_statement_once() {
-    let scene = Scene::empty();
+async fn two_runners_at_once_run_each_statement_once(scene: Scene) {
     let inserts: String = (0..50).map(|n| format!("INSERT INTO runs VALUES ({n});\n")).collect();
     let up = format!("-- zmsg:no-transaction\nCREATE TABLE runs (n INTEGER);\n{inserts}VACUUM;");
     scene.put("1_long", &up, None);
     scene.put("2_after", "INSERT INTO runs VALUES (1000)", None);
     let mut runners = tokio::task::JoinSet::new();
     for _ in 0..2 {
-        let store: Arc<SqliteStore> = scene.store().await;
-        let migrator = scene.migrator(&store).take_over_after(Duration::from_millis(5));
+        let store = scene.store().await;
+        // Where a statement and its record are two transactions, patience keeps them together.
+        let patience = match scene.dialect {
+            Dialect::Sqlite => Duration::from_millis(5),
+            Dialect::Postgres => Duration::from_secs(2),
+        };
+        let migrator = scene.migrator(&store).take_over_after(patience);
         runners.spawn(async move { migrator.up().await.unwrap() });
     }
     runners.join_all().await;
     let store = scene.store().await;
     let expected: Vec<String> = (0..50).chain([1000]).map(|n: i32| n.to_string()).collect();
     assert_eq!(runs(&store).await, expected);
+}
+
+#[tokio::test]
+async fn an_index_is_created_while_others_write() {
+    let Some(scene) = Scene::on_postgres().await else { return };
+    let up = "-- zmsg:no-transaction\nCREATE TABLE runs (n bigint);\n\
+              CREATE INDEX CONCURRENTLY runs_n ON runs (n);";
+    let down = "-- zmsg:no-transaction\nDROP INDEX CONCURRENTLY runs_n;\nDROP TABLE runs;";
+    scene.put("1_runs", up, Some(down));
+    let store = scene.store().await;
+    let migrator = scene.migrator(&store);
+    migrator.up().await.unwrap();
+    let valid = "SELECT indisvalid::text FROM pg_index WHERE indexrelid = 'runs_n'::regclass";
+    assert_eq!(texts(&store, valid).await, ["true"]);
+    assert_eq!(migrator.down(1).await.unwrap().done, ["1_runs"]);
+    scene.put("1_runs", &up.replace("-- zmsg:no-transaction", ""), Some(down));
+    let error = scene.migrator(&store).up().await.unwrap_err().to_string();
+    assert!(error.contains("1_runs") && error.contains("transaction"), "{error}");
 }

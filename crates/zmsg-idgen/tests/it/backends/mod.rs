@@ -3,3 +3,4 @@
 mod file;
 mod fixed;
 mod memory;
+mod sql;

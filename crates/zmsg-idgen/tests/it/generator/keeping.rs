@@ -114,10 +114,23 @@ async fn between_a_lost_lease_and_the_next_there_are_no_ids() {
     assert_eq!(generator.stats().lease_remaining, Duration::ZERO);
     leases.failing.store(true, Relaxed);
     assert!(generator.keeper().renew().await.is_err());
-    assert!(generator.next().await.is_err());
+    let error = generator.next().await.unwrap_err();
+    assert!(error.to_string().contains("the backend is away"), "{error}");
     leases.failing.store(false, Relaxed);
     generator.keeper().renew().await.unwrap();
     assert!(generator.next().await.unwrap() > before);
+}
+
+#[tokio::test]
+async fn one_round_of_the_keeper_replaces_a_lost_lease() {
+    let clock = Arc::new(ManualClock::new(NOW_MS));
+    let authority = memory_leases(&clock);
+    let generator = start(Arc::new(authority.clone()), clock.clone()).await;
+    let node = generator.stats().node.unwrap();
+    authority.expire(node);
+    generator.keeper().renew().await.unwrap();
+    let stats = generator.stats();
+    assert!(stats.node.is_some_and(|next| next != node) && stats.leases_lost == 1, "{stats:?}");
 }
 
 #[tokio::test(start_paused = true)]

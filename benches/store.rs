@@ -1,0 +1,156 @@
+//! The store on PostgreSQL beside a bare deadpool-postgres: a SELECT and an UPDATE by key, at 1, 16
+//! and 64 tasks, 10 connections each.
+//!
+//! Runs where `ZMSG_TEST_POSTGRES_URL` names a server. Both are measured in turns, and the ratio of
+//! the medians is printed: what the store adds is spent on finding the statement, on reading its
+//! rows into values, and on having writes finished when their caller has left.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use tokio::task::JoinSet;
+use tokio_postgres::{Config, NoTls};
+use tokio_util::task::TaskTracker;
+use zmsg_core::{Statement, Value};
+use zmsg_store::{PostgresOptions, PostgresStore, SqlStore};
+
+const CONNECTIONS: usize = 10;
+const KEYS: i64 = 10_000;
+const ROUNDS: usize = 5;
+const ROUND: Duration = Duration::from_millis(600);
+const SELECT: &str = "SELECT data FROM zmsg_bench WHERE id = ?";
+const UPDATE: &str = "UPDATE zmsg_bench SET n = n + ? WHERE id = ?";
+
+#[derive(Clone)]
+enum Side {
+    Bare(Pool),
+    Store(Arc<PostgresStore>),
+}
+
+impl Side {
+    async fn select(&self, key: i64) {
+        match self {
+            Self::Bare(pool) => {
+                let client = pool.get().await.unwrap();
+                let text = "SELECT data FROM zmsg_bench WHERE id = $1";
+                let statement = client.prepare_cached(text).await.unwrap();
+                let rows = client.query(&statement, &[&key]).await.unwrap();
+                assert!(!rows[0].get::<_, String>(0).is_empty());
+            }
+            Self::Store(store) => {
+                let query = Statement::query(SELECT, vec![key.into()]);
+                let rows = store.fetch(&query).await.unwrap();
+                assert!(!rows[0].text(0).unwrap().is_empty());
+            }
+        }
+    }
+
+    async fn update(&self, key: i64) {
+        let changed = match self {
+            Self::Bare(pool) => {
+                let client = pool.get().await.unwrap();
+                let text = "UPDATE zmsg_bench SET n = n + $1 WHERE id = $2";
+                let statement = client.prepare_cached(text).await.unwrap();
+                client.execute(&statement, &[&1_i64, &key]).await.unwrap()
+            }
+            Self::Store(store) => {
+                let change = Statement::new(UPDATE, vec![Value::Int(1), key.into()]);
+                store.execute(&change).await.unwrap().changed
+            }
+        };
+        assert_eq!(changed, 1);
+    }
+
+    /// Calls per second.
+    async fn rate(&self, updates: bool, tasks: i64) -> f64 {
+        let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let begin = Instant::now();
+        let mut running = JoinSet::new();
+        for task in 0..tasks {
+            let (side, stop, calls) = (self.clone(), Arc::clone(&stop), Arc::clone(&calls));
+            running.spawn(async move {
+                let mut random = fastrand::Rng::with_seed(task.unsigned_abs());
+                while !stop.load(Relaxed) {
+                    let key = random.i64(0..KEYS);
+                    if updates {
+                        side.update(key).await
+                    } else {
+                        side.select(key).await
+                    }
+                    calls.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        tokio::time::sleep(ROUND).await;
+        stop.store(true, Relaxed);
+        running.join_all().await;
+        calls.load(Relaxed) as f64 / begin.elapsed().as_secs_f64()
+    }
+}
+
+fn bare(url: &str) -> Pool {
+    let config: Config = url.parse().unwrap();
+    let recycling = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = Manager::from_config(config, NoTls, recycling);
+    Pool::builder(manager).max_size(CONNECTIONS).build().unwrap()
+}
+
+async fn store(url: &str) -> PostgresStore {
+    let options = PostgresOptions { connections_max: CONNECTIONS, ..PostgresOptions::new(url) };
+    let store = PostgresStore::open(options, TaskTracker::new()).await.unwrap();
+    for text in [
+        "DROP TABLE IF EXISTS zmsg_bench",
+        "CREATE TABLE zmsg_bench (id bigint PRIMARY KEY, data text NOT NULL, n bigint NOT NULL) \
+         WITH (fillfactor = 50)",
+        "INSERT INTO zmsg_bench SELECT i, repeat('x', 256), 0 FROM generate_series(0, 9999) AS i",
+        "ANALYZE zmsg_bench",
+    ] {
+        store.execute(&Statement::new(text, vec![])).await.unwrap();
+    }
+    store
+}
+
+fn median(mut rates: Vec<f64>) -> f64 {
+    rates.sort_by(f64::total_cmp);
+    rates[rates.len() / 2]
+}
+
+async fn compare(url: &str) {
+    let store = Arc::new(store(url).await);
+    let sides = [Side::Bare(bare(url)), Side::Store(Arc::clone(&store))];
+    for (name, updates) in [("SELECT", false), ("UPDATE", true)] {
+        for tasks in [1, 16, 64] {
+            let mut rates = [Vec::new(), Vec::new()];
+            for round in 0..=ROUNDS {
+                for (side, rates) in sides.iter().zip(&mut rates) {
+                    let rate = side.rate(updates, tasks).await;
+                    // The first round prepares the statements.
+                    if round > 0 {
+                        rates.push(rate);
+                    }
+                }
+            }
+            let [bare, own] = rates.map(median);
+            println!(
+                "{name} by key, {tasks:2} tasks: deadpool-postgres {bare:6.0}/s, store {own:6.0}/s, \
+                 ratio {:.2}",
+                own / bare
+            );
+        }
+    }
+    store.execute(&Statement::new("DROP TABLE zmsg_bench", vec![])).await.unwrap();
+    store.close().await.unwrap();
+}
+
+fn main() {
+    let Ok(url) = std::env::var("ZMSG_TEST_POSTGRES_URL") else {
+        println!("left out: ZMSG_TEST_POSTGRES_URL names no server");
+        return;
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    runtime.block_on(compare(&url));
+}

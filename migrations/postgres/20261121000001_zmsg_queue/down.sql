@@ -1,0 +1,2 @@
+DROP TABLE zmsg_inbox;
+DROP TABLE zmsg_tasks;

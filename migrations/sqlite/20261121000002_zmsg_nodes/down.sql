@@ -1,0 +1,2 @@
+DROP TABLE zmsg_node;
+DROP TABLE zmsg_node_layout;
