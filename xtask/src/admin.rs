@@ -1,4 +1,4 @@
-//! `cargo xtask migrate` and `cargo xtask dead-letters`: the commands that need the engine.
+//! `cargo xtask migrate`, `dead-letters` and `doctor`: the commands that need the engine.
 
 use anyhow::Result;
 

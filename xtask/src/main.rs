@@ -6,6 +6,7 @@
 mod admin;
 mod bench;
 mod ci;
+mod services;
 mod shell;
 mod test;
 mod tidy;
@@ -24,8 +25,11 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run every test of the workspace, doctests included; needs no server
+    /// Run every test of the workspace, doctests included, with the servers they need
     Test(test::Args),
+    /// Servers of the tests: `status` tells where they would come from, `run CMD` runs with them
+    #[command(subcommand)]
+    Services(services::Command),
     /// Run what CI runs, stage by stage, in the same order
     Ci,
     /// Check what the compiler does not: layers, sources, migrations, proofs, links
@@ -38,17 +42,22 @@ enum Command {
     /// list | retry | drop  --url URL: the operations and tasks that were given up
     #[command(disable_help_flag = true)]
     DeadLetters(admin::Args),
+    /// --config FILE [--json]: check the settings of the servers and the directory
+    #[command(disable_help_flag = true)]
+    Doctor(admin::Args),
 }
 
 fn main() -> ExitCode {
     let command = parse(std::env::args().collect()).unwrap_or_else(|refused| refused.exit());
     let done = match command {
         Command::Test(args) => test::run(&args),
+        Command::Services(command) => services::run(&command),
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Migrate(args) => admin::run("migrate", &args),
         Command::DeadLetters(args) => admin::run("dead-letters", &args),
+        Command::Doctor(args) => admin::run("doctor", &args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -112,5 +121,16 @@ mod tests {
             panic!("not the migrate command");
         };
         assert_eq!(args.rest, ["--help"]);
+    }
+
+    #[test]
+    fn a_command_with_servers_is_passed_on_with_its_options() {
+        for line in ["xtask services run -- env -i", "xtask services run env -i"] {
+            let Command::Services(services::Command::Run { install, words }) = parsed(line) else {
+                panic!("not the command that runs with servers");
+            };
+            assert!(!install);
+            assert_eq!(words, ["env", "-i"]);
+        }
     }
 }

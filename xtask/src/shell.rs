@@ -8,19 +8,25 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
+const CARGO: &str = "cargo";
+
 /// A command line: program, arguments, and the variables set for it alone.
 #[derive(Debug, Clone)]
 pub(crate) struct Line {
-    program: &'static str,
+    program: String,
     args: Vec<String>,
-    variables: Vec<(&'static str, &'static str)>,
+    variables: Vec<(String, String)>,
     directory: Option<PathBuf>,
 }
 
 /// A `cargo` line of space-separated words, in the caller's directory.
 pub(crate) fn cargo(words: &str) -> Line {
-    let args = words.split_whitespace().map(str::to_owned).collect();
-    Line { program: "cargo", args, variables: vec![], directory: None }
+    program(CARGO).with(words.split_whitespace())
+}
+
+/// A line of any program, without arguments yet, in the caller's directory.
+pub(crate) fn program(name: impl Into<String>) -> Line {
+    Line { program: name.into(), args: vec![], variables: vec![], directory: None }
 }
 
 /// The root of the repository.
@@ -46,8 +52,8 @@ impl Line {
 
     /// Sets a variable for this line.
     #[must_use]
-    pub(crate) fn variable(mut self, name: &'static str, value: &'static str) -> Self {
-        self.variables.push((name, value));
+    pub(crate) fn variable(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.variables.push((name.into(), value.into()));
         self
     }
 
@@ -85,9 +91,9 @@ impl Line {
 
     fn command(&self) -> Command {
         // The cargo that runs us, not whichever comes first in the path.
-        let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from(self.program));
-        let mut command = Command::new(program);
-        command.args(&self.args).envs(self.variables.iter().copied());
+        let own = std::env::var_os("CARGO").filter(|_| self.program == CARGO);
+        let mut command = Command::new(own.unwrap_or_else(|| OsString::from(&self.program)));
+        command.args(&self.args).envs(self.variables.iter().map(|(name, value)| (name, value)));
         if let Some(directory) = &self.directory {
             command.current_dir(directory);
         }
@@ -98,7 +104,9 @@ impl Line {
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, value) in &self.variables {
-            write!(f, "{name}={} ", quoted(value))?;
+            let secret = name.contains("PASSWORD");
+            let shown = if secret { "***".into() } else { without_password(value) };
+            write!(f, "{name}={} ", quoted(&shown))?;
         }
         write!(f, "{}", self.program)?;
         for arg in &self.args {
@@ -149,6 +157,13 @@ mod tests {
         ] {
             assert_eq!(without_password(arg), shown);
         }
+    }
+
+    #[test]
+    fn passwords_in_variables_are_not_shown_either() {
+        let url = "redis://:s3cret@cache:6379/";
+        let line = program("env").variable("URL", url).variable("A_PASSWORD", "s3cret");
+        assert_eq!(line.to_string(), "URL='redis://:***@cache:6379/' A_PASSWORD='***' env");
     }
 
     #[test]

@@ -1,7 +1,8 @@
-//! `cargo xtask test`: all tests of the workspace, with the toolchain alone.
+//! `cargo xtask test`: all tests of the workspace, with the servers they need.
 
 use anyhow::Result;
 
+use crate::services::{Install, Services};
 use crate::shell::{Line, cargo};
 
 /// What is passed to cargo, and behind `--` to the test runner.
@@ -10,6 +11,9 @@ pub(crate) struct Args {
     /// Run with cargo-nextest, which has to be installed
     #[arg(long)]
     pub(crate) nextest: bool,
+    /// Install servers with the package manager, if there is no other way; as root on Debian
+    #[arg(long)]
+    pub(crate) install: bool,
     /// Arguments of cargo: `-p PACKAGE`, `--release`, the name of a test
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub(crate) cargo: Vec<String>,
@@ -18,12 +22,13 @@ pub(crate) struct Args {
     pub(crate) runner: Vec<String>,
 }
 
-/// Runs the tests.
+/// Runs the tests. What was started for them is stopped, however they end.
 ///
 /// # Errors
-/// If one fails.
+/// If one fails, or there is no way to get the servers.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    lines(args).iter().try_for_each(Line::run)
+    let services = Services::up(Install::wanted(args.install))?;
+    lines(args).into_iter().try_for_each(|line| services.around(line).run())
 }
 
 fn lines(args: &Args) -> Vec<Line> {
@@ -64,7 +69,7 @@ mod tests {
 
     fn shown(nextest: bool, cargo: &[&str], runner: &[&str]) -> Vec<String> {
         let own = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
-        let args = Args { nextest, cargo: own(cargo), runner: own(runner) };
+        let args = Args { nextest, install: false, cargo: own(cargo), runner: own(runner) };
         lines(&args).iter().map(Line::to_string).collect()
     }
 

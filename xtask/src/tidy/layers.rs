@@ -12,7 +12,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("zmsg-redis", &["zmsg-core"]),
     ("zmsg-cache", &["zmsg-core", "zmsg-redis"]),
     ("zmsg-bloom", &["zmsg-core", "zmsg-redis"]),
-    ("zmsg-idgen", &["zmsg-core", "zmsg-store"]),
+    ("zmsg-idgen", &["zmsg-core", "zmsg-sqlbuilder", "zmsg-store"]),
     ("zmsg-queue", &["zmsg-core", "zmsg-sqlbuilder", "zmsg-store"]),
     ("zmsg-aggregate", &["zmsg-core", "zmsg-sqlbuilder", "zmsg-store"]),
     ("zmsg", BELOW_THE_FACADE),
