@@ -13,6 +13,11 @@
 //! - Two writers that commit A, B and publish B, A leave no stale value.
 //! - On the node that wrote, a read that begins after the write returned never sees an older value.
 //! - On another node L1 may lag by at most [`CachePolicy::local_ttl`].
+//! - A key that changes all the time is still a cache hit in between: what was loaded while L2 has a
+//!   hold is kept in L1, for as long as a hold lasts.
+//!
+//! L1 is [`QuickCache`], or with the features `moka` and `stretto` one on those crates, which keep
+//! the same promises.
 //!
 //! Read it in this order.
 
@@ -26,10 +31,16 @@ mod fence;
 mod flight;
 
 mod local;
+#[cfg(feature = "moka")]
+mod moka;
 mod quick;
+#[cfg(feature = "stretto")]
+mod stretto;
 
 mod memory_remote;
 mod no_remote;
+#[cfg(feature = "redis")]
+mod redis_remote;
 mod remote;
 
 mod origin;
@@ -40,11 +51,17 @@ mod stats;
 pub mod conformance;
 
 pub use local::{Entry, LocalCache};
+#[cfg(feature = "moka")]
+pub use self::moka::MokaCache;
+#[cfg(feature = "stretto")]
+pub use self::stretto::StrettoCache;
 pub use memory_remote::MemoryRemote;
 pub use no_remote::NoRemote;
 pub use origin::Origin;
 pub use policy::CachePolicy;
 pub use quick::QuickCache;
+#[cfg(feature = "redis")]
+pub use redis_remote::{RedisCache, RedisCacheStats};
 pub use remote::{HoldToken, RemoteCache, RemoteEntry};
 pub use stats::CacheStats;
 pub use tiers::TieredCache;

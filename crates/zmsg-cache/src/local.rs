@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use zmsg_core::{Key, Millis, Result};
+use zmsg_core::{Error, Key, Millis, Result};
 
 /// What L1 keeps under a key.
 ///
@@ -42,7 +42,11 @@ impl Entry {
 ///   insert is under way: it is bounded in bytes.
 /// - An entry that can never fit is refused with an error, never dropped in silence, and what was
 ///   under its key before is gone.
-/// - No call blocks for long, and none panics for any key or value. `get` allocates nothing.
+/// - A key whose hash another key has as well is cached like any other, or not at all.
+/// - No call waits for other threads for longer than a load would take, and none panics for any key
+///   or value.
+///
+/// Whether `get` allocates is the backend's to say; that of the default one does not.
 pub trait LocalCache: fmt::Debug + Send + Sync + 'static {
     /// The entry under `key`, as it was inserted, expired or not.
     fn get(&self, key: &str) -> Option<Entry>;
@@ -76,4 +80,18 @@ pub trait LocalCache: fmt::Debug + Send + Sync + 'static {
 
     /// What the entries may weigh together, in bytes.
     fn capacity(&self) -> u64;
+
+    /// How many entries were turned away or thrown out to stay below the capacity, because the
+    /// backend itself had not kept it. Always zero for one that keeps it as it inserts.
+    fn shed(&self) -> u64 {
+        0
+    }
+}
+
+/// The error of an entry that can never fit.
+pub(crate) fn too_large(key: &Key, weight: u64, entry_max: u64) -> Error {
+    Error::invalid_input("value larger than the cache can hold")
+        .with_context("key", format!("{key:?}"))
+        .with_context("weight", weight)
+        .with_context("entry_max", entry_max)
 }

@@ -24,7 +24,8 @@ pub struct CachePolicy {
     /// How long a hold keeps fills out of L2. Longer than a commit takes: when a hold expires
     /// first, the value is not published. A fill whose load took longer than half of it is
     /// refused, and a fill that is under way is given up then: what rests on it is that no request
-    /// reaches L2 later than the other half. Default 3 s.
+    /// reaches L2 later than the other half. What was loaded and refused by a hold, L1 keeps this
+    /// long at most. Default 3 s.
     pub hold: Duration,
     /// How many callers may wait for one load of one key; more are refused with `Overloaded`.
     /// Default 10,000.

@@ -4,8 +4,9 @@ use std::fmt;
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{DefaultHashBuilder, OptionsBuilder, Weighter};
-use zmsg_core::{Error, Key, Result};
+use zmsg_core::{Key, Result};
 
+use crate::local::too_large;
 use crate::{Entry, LocalCache};
 
 /// An L1 of a fixed number of bytes.
@@ -61,10 +62,7 @@ impl LocalCache for QuickCache {
         let weight = entry.weight(key);
         if weight > self.entry_max {
             self.cache.remove(key);
-            return Err(Error::invalid_input("value larger than the cache can hold")
-                .with_context("key", format!("{key:?}"))
-                .with_context("weight", weight)
-                .with_context("entry_max", self.entry_max));
+            return Err(too_large(key, weight, self.entry_max));
         }
         self.cache.insert(key.clone(), entry);
         Ok(())

@@ -182,9 +182,32 @@ impl Inner {
             Searched::Loaded(loaded) => loaded,
         };
         let ttl = self.policy.lifetime(value.is_some(), origin.ttl());
-        let keep = !remote || self.fill(key, value.as_ref(), ttl, began).await;
-        let keep = keep.then(|| (began, self.policy.local_lifetime(ttl)));
-        Ok(Found { value, keep })
+        let refused = remote && !self.fill(key, value.as_ref(), ttl, began).await;
+        let found = Found { value, keep: Some((began, self.policy.local_lifetime(ttl))) };
+        Ok(if refused { self.refused(key, found).await } else { found })
+    }
+
+    /// L2 refused the fill. If it has a value, that is at least as new: it is the answer. If it
+    /// has a hold, somebody has just changed the key, and what was loaded may be from before.
+    ///
+    /// L1 keeps it all the same, or a key that changes more often than a hold lasts would be loaded
+    /// by every read. On the node of the change this is never stale: the change has detached the
+    /// flights that it overtook, so this load began after it. Elsewhere L1 may lag anyway. But
+    /// where the likely change is a moment old, L1 keeps it no longer than the hold lasts; and so
+    /// a commit that comes after its write was abandoned is not missed for longer either.
+    async fn refused(&self, key: &Key, loaded: Found) -> Found {
+        let asked = timeout(self.policy.fill_within(), self.ask(key)).await;
+        if let Ok(Asked::Hit(entry, began)) = asked {
+            return self.found_remotely(entry, began);
+        }
+        let keep = loaded.keep.map(|(began, ttl)| (began, ttl.min(self.policy.hold)));
+        Found { keep, ..loaded }
+    }
+
+    fn found_remotely(&self, entry: RemoteEntry, began: Millis) -> Found {
+        self.stats.add(Count::L2Hit);
+        let keep = Some((began, self.policy.local_lifetime(entry.ttl_left)));
+        Found { value: entry.value, keep }
     }
 
     async fn search(&self, key: &Key, origin: &dyn Origin, asked: Asked) -> Result<Searched> {
@@ -199,9 +222,7 @@ impl Inner {
         };
         let remote = match asked {
             Asked::Hit(entry, began) => {
-                self.stats.add(Count::L2Hit);
-                let keep = Some((began, self.policy.local_lifetime(entry.ttl_left)));
-                return Ok(Searched::Found(Found { value: entry.value, keep }));
+                return Ok(Searched::Found(self.found_remotely(entry, began)));
             }
             Asked::Miss => true,
             Asked::Failed | Asked::NotYet => false,
@@ -231,8 +252,7 @@ impl Inner {
         }
     }
 
-    /// Offers a loaded value to L2. False if L2 has a value or a hold already: then the one in
-    /// hand may be older than it, and L1 must not keep it either.
+    /// Offers a loaded value to L2. False if L2 has a value or a hold already.
     async fn fill(&self, key: &Key, value: Option<&Bytes>, ttl: Duration, began: Millis) -> bool {
         if !self.remote.retains() || millis(ttl) == 0 {
             return true;

@@ -125,4 +125,19 @@ pub trait RemoteCache: fmt::Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Dropping the future leaves it done or not done.
     async fn invalidate(&self, key: &Key, hold: Duration) -> Result<()>;
+
+    /// [`invalidate`](Self::invalidate) for many keys: all are tried, whether one fails or not.
+    ///
+    /// # Errors
+    /// As for [`get`](Self::get); any of the entries may still be there: call again.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves it done for some of the keys.
+    async fn invalidate_many(&self, keys: &[Key], hold: Duration) -> Result<()> {
+        let mut ended = Ok(());
+        for key in keys {
+            ended = ended.and(self.invalidate(key, hold).await);
+        }
+        ended
+    }
 }

@@ -36,6 +36,9 @@ pub struct CacheStats {
     pub contended: u64,
     /// Values that L1 refused because they can never fit.
     pub oversize_refused: u64,
+    /// Entries that L1 turned away or threw out to keep its bound: see
+    /// [`LocalCache::shed`](crate::LocalCache::shed).
+    pub l1_shed: u64,
     /// Entries in L1 now, expired ones included.
     pub entries: u64,
     /// What the entries in L1 weigh now, in bytes.
@@ -99,6 +102,7 @@ impl Counters {
             published: sum(Count::Published),
             contended: sum(Count::Contended),
             oversize_refused: sum(Count::OversizeRefused),
+            l1_shed: 0,
             entries: 0,
             bytes: 0,
         }

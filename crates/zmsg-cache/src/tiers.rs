@@ -85,8 +85,14 @@ impl TieredCache {
         CacheStats {
             entries: self.0.local.len() as u64,
             bytes: self.0.local.weight(),
+            l1_shed: self.0.local.shed(),
             ..self.0.stats.sums()
         }
+    }
+
+    /// Whether there is an L2.
+    pub fn has_remote(&self) -> bool {
+        self.0.remote.retains()
     }
 
     /// How durable a value is that only the caches hold: as durable as L2, or in memory.

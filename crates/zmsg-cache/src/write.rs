@@ -129,7 +129,8 @@ impl TieredCache {
     }
 
     /// Ends the hold of a write whose commit failed or whose outcome is unknown: both tiers forget
-    /// the key.
+    /// the key. A commit that takes effect later than this may be missed by reads for as long as
+    /// [`CachePolicy::hold`](crate::CachePolicy::hold), or for `local_ttl` without an L2.
     ///
     /// # Errors
     /// As for [`invalidate`](Self::invalidate).
@@ -189,6 +190,35 @@ impl TieredCache {
         let remote = self.0.invalidate_remote(key).await;
         passage.leave(None);
         remote.map_err(|error| error.during("cache.invalidate"))
+    }
+
+    /// Makes L1 forget a key whose row another node changed, and refuse what loads under way
+    /// bring; L2 was told by that node.
+    pub fn forget_local(&self, key: &Key) {
+        let passage = self.0.fence.enter(key);
+        let _ = passage.leave(None);
+    }
+
+    /// [`invalidate`](Self::invalidate) for many keys: all of them in L1, then one call to L2.
+    ///
+    /// # Errors
+    /// L2's error: which of the keys it has forgotten is unknown, call again for all of them. L1
+    /// has forgotten them in any case.
+    ///
+    /// # Cancel safety
+    /// As for [`invalidate`](Self::invalidate).
+    pub async fn invalidate_many(&self, keys: &[Key]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let inner = &self.0;
+        let passages: Vec<Passage> = keys.iter().map(|key| inner.fence.enter(key)).collect();
+        let remote = inner.remote.invalidate_many(keys, inner.policy.hold).await;
+        passages.into_iter().for_each(|passage| drop(passage.leave(None)));
+        remote.map_err(|error| {
+            inner.remote_failed("invalidate_many", &error);
+            error.during("cache.invalidate")
+        })
     }
 }
 

@@ -1,12 +1,17 @@
 //! What every L1 has to do.
 
 use std::fmt;
+use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::SeqCst};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use zmsg_core::{ErrorKind, Key};
+use futures_util::FutureExt;
+use tokio_util::task::TaskTracker;
+use zmsg_core::{Clock, ErrorKind, Key, ManualClock};
 
-use crate::{Entry, LocalCache};
+use crate::{CachePolicy, Entry, LocalCache, NoRemote, TieredCache};
 
 /// Makes the cache under test.
 pub trait LocalHarness: fmt::Debug {
@@ -24,6 +29,10 @@ macro_rules! local_conformance {
             a_removed_entry_stays_removed,
             a_cleared_cache_is_empty_and_usable,
             the_entry_inserted_last_is_the_one_that_comes_back,
+            nothing_older_than_the_last_change_is_ever_read,
+            a_removal_ends_what_several_threads_insert,
+            entries_end_by_the_clock_of_the_tiers,
+            weight_is_bounded_after_every_insert,
             weight_is_bounded_under_concurrent_inserts,
             empty_values_weigh_their_key_and_overhead,
             a_value_that_can_never_fit_is_refused_and_the_old_one_is_gone,
@@ -36,6 +45,43 @@ macro_rules! local_conformance {
             $crate::conformance::local::$promise(&$harness);
         }
     )*};
+}
+
+/// Makes tests of what has to hold when all keys have the same hash, for a backend that can be
+/// given a hasher: the harness makes its caches with [`OneHash`].
+#[macro_export]
+macro_rules! colliding_conformance {
+    ($harness:expr) => {
+        $crate::local_conformance!(
+            $harness,
+            [
+                no_get_returns_another_keys_entry,
+                a_removed_entry_stays_removed,
+                nothing_older_than_the_last_change_is_ever_read,
+                a_removal_ends_what_several_threads_insert,
+            ]
+        );
+    };
+}
+
+/// A hasher for which all keys are alike.
+#[derive(Clone, Debug, Default)]
+pub struct OneHash;
+
+impl BuildHasher for OneHash {
+    type Hasher = Self;
+
+    fn build_hasher(&self) -> Self {
+        Self
+    }
+}
+
+impl Hasher for OneHash {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn finish(&self) -> u64 {
+        0x5eed_5eed_5eed_5eed
+    }
 }
 
 const ROOMY: u64 = 64 << 20;
@@ -101,6 +147,94 @@ pub fn a_removed_entry_stays_removed(harness: &impl LocalHarness) {
     cache.remove("feed_never_there");
 }
 
+/// An insert, a removal and a clearing end all that came before, for every thread, at once; while
+/// other keys push the entry out and are pushed out.
+pub fn nothing_older_than_the_last_change_is_ever_read(harness: &impl LocalHarness) {
+    const CHANGES: u32 = 20_000;
+    let cache = harness.cache(128 << 10);
+    let (floor, done) = (AtomicU32::new(0), AtomicBool::new(false));
+    let version = |epoch| Entry { epoch, ..entry(vec![1; 300]) };
+    std::thread::scope(|scope| {
+        for reader in 0..3 {
+            let (cache, floor, done) = (&cache, &floor, &done);
+            scope.spawn(move || {
+                while !done.load(SeqCst) {
+                    let oldest = floor.load(SeqCst);
+                    let read = cache.get("feed_contested").map_or(u32::MAX, |found| found.epoch);
+                    assert!(read >= oldest, "{read} was read after {oldest}");
+                    if reader == 0 {
+                        let other = key(format!("other_{}", oldest % 500));
+                        insert(&**cache, &other, entry(vec![2; 300]));
+                    }
+                }
+            });
+        }
+        let contested = key("contested");
+        for change in 0..CHANGES {
+            insert(&*cache, &contested, version(change));
+            floor.store(change, SeqCst);
+            if change % 3 == 0 {
+                cache.remove(contested.as_str());
+                floor.store(change + 1, SeqCst);
+            }
+            if change % 200 == 100 {
+                cache.clear();
+                floor.store(change + 1, SeqCst);
+            }
+        }
+        done.store(true, SeqCst);
+    });
+}
+
+/// Whoever wins while they race: a removal after all of them leaves nothing, now and later.
+pub fn a_removal_ends_what_several_threads_insert(harness: &impl LocalHarness) {
+    let cache = harness.cache(128 << 10);
+    for round in 0..50 {
+        let contested = key(format!("contested_{round}"));
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let (cache, contested) = (&cache, &contested);
+                scope.spawn(move || {
+                    for n in 0..100 {
+                        match (n + thread) % 3 {
+                            0 => cache.remove(contested.as_str()),
+                            _ => insert(&**cache, contested, entry(vec![1; n])),
+                        }
+                    }
+                });
+            }
+        });
+        cache.remove(contested.as_str());
+        assert_eq!(cache.get(contested.as_str()), None);
+        for other in 0..100 {
+            insert(&*cache, &key(other), entry(vec![2; 1_000]));
+            assert_eq!(cache.get(contested.as_str()), None);
+        }
+    }
+}
+
+/// Not by a clock of the backend, which would neither stand still nor jump with it.
+pub fn entries_end_by_the_clock_of_the_tiers(harness: &impl LocalHarness) {
+    let clock = Arc::new(ManualClock::new(0));
+    let policy = CachePolicy { jitter: 0.0, ..CachePolicy::default() };
+    let (time, tracker): (Arc<dyn Clock>, _) = (clock.clone(), TaskTracker::new());
+    let tiers = TieredCache::new(harness.cache(ROOMY), Arc::new(NoRemote), policy, time, tracker);
+    let [short, long] = [("short", 1), ("long", 1 << 40)].map(|(name, millis)| {
+        let (key, ttl) = (key(name), Duration::from_millis(millis));
+        let set = tiers.set(&key, Bytes::from_static(b"x"), Some(ttl)).now_or_never();
+        set.expect("without L2 it never waits").expect("the entry fits");
+        key
+    });
+    let cached = |key: &Key| tiers.peek(key.as_str()).is_some();
+    assert!(cached(&short) && cached(&long));
+    clock.advance(1);
+    assert!(!cached(&short) && cached(&long));
+    clock.advance((1 << 40) - 2);
+    assert!(cached(&long));
+    clock.advance(1);
+    assert!(!cached(&long));
+}
+
 /// After `clear` nothing is left, nothing weighs, and the cache goes on.
 pub fn a_cleared_cache_is_empty_and_usable(harness: &impl LocalHarness) {
     let cache = harness.cache(ROOMY);
@@ -123,6 +257,15 @@ pub fn the_entry_inserted_last_is_the_one_that_comes_back(harness: &impl LocalHa
         assert_eq!(cache.len(), 1);
         assert!(cache.weight() >= size as u64, "{} of {size}", cache.weight());
         assert!(cache.weight() < size as u64 + 1_000, "{} of {size}", cache.weight());
+    }
+}
+
+/// Not only in the end: a cache that decides later holds what it has not decided on.
+pub fn weight_is_bounded_after_every_insert(harness: &impl LocalHarness) {
+    let cache = harness.cache(256 << 10);
+    for n in 0..5_000_usize {
+        insert(&*cache, &key(n % 3_000), entry(vec![0; n * 131 % 4_000]));
+        assert!(cache.weight() <= cache.capacity(), "{} of {}", cache.weight(), cache.capacity());
     }
 }
 

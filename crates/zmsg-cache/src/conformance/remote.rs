@@ -44,6 +44,7 @@ macro_rules! remote_conformance {
             an_invalidated_key_is_a_miss_that_refuses_fills,
             an_invalidation_ends_the_hold_of_a_writer,
             a_hold_is_never_shortened,
+            many_keys_are_invalidated_as_one_is,
             a_writer_after_an_invalidation_publishes,
             a_writer_after_an_invalidation_that_met_another_publishes_nothing,
             values_are_bytes_of_any_kind,
@@ -58,7 +59,7 @@ macro_rules! remote_conformance {
 }
 
 /// Longer than a test takes on a slow machine, short enough to wait for.
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_secs(1);
 const LONG: Duration = Duration::from_secs(60);
 
 fn key(name: &str) -> Key {
@@ -281,6 +282,25 @@ pub async fn a_hold_is_never_shortened(harness: &impl RemoteHarness) {
     harness.pass(SHORT * 2).await;
     assert!(!fill(&*cache, &held, "late").await);
     assert!(!fill(&*cache, &invalid, "late").await);
+}
+
+/// Values and holds alike, in lists of any length, with repeated keys.
+pub async fn many_keys_are_invalidated_as_one_is(harness: &impl RemoteHarness) {
+    let cache = harness.cache().await;
+    let mut keys: Vec<Key> = (0..2100).map(|n| key(&format!("many{n}"))).collect();
+    let (filled, held, empty) = (keys[0].clone(), keys[1].clone(), keys[2099].clone());
+    fill(&*cache, &filled, "old").await;
+    let token = hold(&*cache, &held, LONG).await;
+    keys.push(filled.clone());
+    cache.invalidate_many(&keys, LONG).await.expect("it answers");
+    for key in [&filled, &held, &empty] {
+        assert_eq!(value(&*cache, key).await, None, "{key:?}");
+        assert!(!fill(&*cache, key, "late").await, "{key:?}");
+    }
+    assert!(!publish(&*cache, &held, token, "written").await);
+    let token = hold(&*cache, &filled, LONG).await;
+    assert!(publish(&*cache, &filled, token, "written").await);
+    cache.invalidate_many(&[], LONG).await.expect("it answers");
 }
 
 /// What the invalidation stands for was committed before this write began.

@@ -130,6 +130,6 @@ async fn a_batch_that_an_update_overtook_fills_nothing() {
         paused.go();
     };
     let (answers, ()) = tokio::join!(node.get_many(&asked), overtake);
-    assert_eq!(answers[0].clone().unwrap(), some("old"));
+    assert_eq!(answers[0].clone().unwrap(), some("new"), "L2 knows better than the load");
     assert_eq!(node.peek(key.as_str()), Some(some("new")));
 }

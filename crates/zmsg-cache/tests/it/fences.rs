@@ -28,7 +28,7 @@ async fn a_load_that_an_update_overtook_fills_nothing() {
         paused.read().await;
         assert!(write(writer, &database, &key, Some("new")).await);
         paused.go();
-        assert_eq!(read.await.unwrap().unwrap(), some("old"), "it began before the update");
+        assert_eq!(read.await.unwrap().unwrap(), some("new"), "L2 knows better than the load");
         for node in [&reader, writer] {
             let read = node.get_or_load(&key, &database.origin()).await.unwrap();
             assert_eq!(read, some("new"), "other node: {other_node}");
@@ -61,7 +61,7 @@ async fn a_load_that_began_before_a_delete_stores_nothing_after_it() {
     }
 }
 
-/// CA13.
+/// CA13. Not in L2, not on the node of the delete, and elsewhere no longer than the hold.
 #[tokio::test]
 async fn a_reader_between_a_delete_and_its_commit_does_not_cache_the_row() {
     let (cluster, key) = (Cluster::sharing(), key(1));
@@ -75,6 +75,9 @@ async fn a_reader_between_a_delete_and_its_commit_does_not_cache_the_row() {
     }
     database.commit(&key, None);
     assert!(node.publish(hold, None, None).await.unwrap());
+    assert_eq!(node.get_or_load(&key, &database.origin()).await.unwrap(), None);
+    assert_eq!(cluster.remote.get(&key).await.unwrap().unwrap().value, None);
+    cluster.pass(policy().hold);
     for reader in [&node, &other] {
         assert_eq!(reader.get_or_load(&key, &database.origin()).await.unwrap(), None);
     }

@@ -1,0 +1,279 @@
+//! L2 in Redis.
+
+mod envelope;
+mod scripts;
+mod server_time;
+
+use std::fmt;
+use std::slice;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use zmsg_core::{Error, ErrorKind, Key, Level, Result};
+use zmsg_redis::redis::{FromRedisValue, Pipeline, Value, cmd};
+use zmsg_redis::{Redis, RedisKey, Topology};
+
+use self::envelope::Place;
+use self::server_time::ServerTime;
+use crate::policy::millis;
+use crate::{HoldToken, RemoteCache, RemoteEntry};
+
+/// The kind of its keys.
+const KIND: &str = "c";
+
+/// How many keys one round trip asks for, and in a cluster how many calls are under way.
+const KEYS_MAX: usize = 1000;
+const CALLS_AT_ONCE: usize = 64;
+
+/// What `PTTL` says of a key that is not there.
+const GONE: i64 = -2;
+
+/// Ten years: Redis takes no TTL that ends beyond its calendar.
+const TTL_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
+
+/// A remote cache in Redis, shared by all engines of one namespace.
+///
+/// Each key is one string with a TTL: a value, "absent", or a hold. Reading is `GET` and `PTTL` in
+/// one round trip; what depends on what is there are scripts, so each call is one step for all
+/// nodes.
+///
+/// - A value is as durable as this Redis makes it: [`Level::Redis`].
+/// - Redis may evict or lose holds with everything else, by its policy, by a restart, by a failover:
+///   a publication is refused then, and the fence is as weak as the trait says.
+/// - What is under a key and was not put there by a cache of this format is dropped, counted, and
+///   reads as a miss.
+/// - A fill that Redis comes to only after the caller has given up on it, because the server or the
+///   network stood still, is refused.
+pub struct RedisCache {
+    redis: Redis,
+    value_max: usize,
+    server_time: ServerTime,
+    unreadable: AtomicU64,
+    too_large: AtomicU64,
+}
+
+/// What a [`RedisCache`] met that it should not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RedisCacheStats {
+    /// Entries that were dropped because they were not written by a cache of this format.
+    pub unreadable: u64,
+    /// Values that were not stored because they are larger than `value_max`.
+    pub too_large: u64,
+}
+
+impl RedisCache {
+    /// The largest value by default, in bytes: 8 MiB.
+    pub const VALUE_MAX: usize = 8 << 20;
+
+    /// A cache in this Redis, under its namespace.
+    pub fn new(redis: Redis) -> Self {
+        Self {
+            redis,
+            value_max: Self::VALUE_MAX,
+            server_time: ServerTime::new(),
+            unreadable: AtomicU64::new(0),
+            too_large: AtomicU64::new(0),
+        }
+    }
+
+    /// Refuses values of more bytes than this: one that does not travel within the deadline of
+    /// the calls holds up all others. To publish one answers `false`; to fill or set one is an
+    /// error.
+    #[must_use]
+    pub fn with_value_max(self, value_max: usize) -> Self {
+        Self { value_max, ..self }
+    }
+
+    /// The Redis it is in: its health, its counters, and when it came back.
+    pub fn redis(&self) -> &Redis {
+        &self.redis
+    }
+
+    /// What it met that it should not.
+    pub fn stats(&self) -> RedisCacheStats {
+        RedisCacheStats {
+            unreadable: self.unreadable.load(Relaxed),
+            too_large: self.too_large.load(Relaxed),
+        }
+    }
+
+    fn key(&self, key: &Key) -> RedisKey {
+        self.redis.key(KIND, key.as_str())
+    }
+
+    /// Makes an entry of the answers to `GET` and `PTTL`.
+    async fn read(&self, key: &RedisKey, bytes: Option<Bytes>, ttl: i64) -> Option<RemoteEntry> {
+        let place = bytes.as_ref().map(Place::read);
+        match (place, u64::try_from(ttl)) {
+            (Some(Place::Entry(value)), Ok(ttl)) => {
+                Some(RemoteEntry { value, ttl_left: Duration::from_millis(ttl) })
+            }
+            (Some(Place::Hold), Ok(_)) => None,
+            // It ended between the two.
+            (_, Err(_)) if ttl == GONE => None,
+            // Put there between the two: a miss is as good. Or `MGET` met what is no string.
+            (None, _) => {
+                self.drop_unreadable(key, &[]).await;
+                None
+            }
+            // Foreign bytes, or something that would never end.
+            (Some(_), _) => {
+                self.drop_unreadable(key, bytes.as_deref().unwrap_or_default()).await;
+                None
+            }
+        }
+    }
+
+    /// Removes what is no entry, if it still is there. If that fails the next reader does it.
+    async fn drop_unreadable(&self, key: &RedisKey, bytes: &[u8]) {
+        match self.redis.script::<u64>(&scripts::DROP, slice::from_ref(key), &(bytes,)).await {
+            Ok(0) => {}
+            Ok(_) => {
+                self.unreadable.fetch_add(1, Relaxed);
+                tracing::debug!(%key, "an unreadable entry was dropped");
+            }
+            Err(error) => tracing::debug!(%error, %key, "an unreadable entry was not dropped"),
+        }
+    }
+
+    /// The entries of so many keys as one round trip carries.
+    async fn get_chunk(&self, keys: &[RedisKey]) -> Result<Vec<Option<RemoteEntry>>> {
+        let mut pipeline = Pipeline::with_capacity(1 + keys.len());
+        pipeline.cmd("MGET").arg(keys);
+        for key in keys {
+            pipeline.cmd("PTTL").arg(key);
+        }
+        let mut answers = self.redis.pipeline::<Vec<Value>>(&pipeline).await?.into_iter();
+        let values: Vec<Option<Bytes>> = read_answer(answers.next().unwrap_or(Value::Nil))?;
+        if values.len() != keys.len() || answers.len() != keys.len() {
+            return Err(Error::new(ErrorKind::Unexpected, "redis gave a wrong number of answers"));
+        }
+        let mut entries = Vec::with_capacity(keys.len());
+        for ((key, value), ttl) in keys.iter().zip(values).zip(answers) {
+            entries.push(self.read(key, value, read_answer(ttl)?).await);
+        }
+        Ok(entries)
+    }
+
+    fn check_size(&self, value: Option<&Bytes>) -> Result<()> {
+        let bytes = value.map_or(0, Bytes::len);
+        if bytes <= self.value_max {
+            return Ok(());
+        }
+        self.too_large.fetch_add(1, Relaxed);
+        Err(Error::invalid_input("the value is too large for the remote cache")
+            .with_context("bytes", bytes)
+            .with_context("value_max", self.value_max))
+    }
+}
+
+fn read_answer<T: FromRedisValue>(answer: Value) -> Result<T> {
+    T::from_redis_value(answer).map_err(|error| {
+        Error::new(ErrorKind::Unexpected, "redis answered something else").with_source(error)
+    })
+}
+
+/// The TTL as Redis takes it.
+fn px(ttl: Duration) -> u64 {
+    millis(ttl).clamp(1, TTL_MAX)
+}
+
+#[async_trait]
+impl RemoteCache for RedisCache {
+    fn level(&self) -> Level {
+        Level::Redis
+    }
+
+    async fn get(&self, key: &Key) -> Result<Option<RemoteEntry>> {
+        let key = self.key(key);
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.cmd("GET").arg(&key).cmd("PTTL").arg(&key);
+        match self.redis.pipeline(&pipeline).await {
+            Ok((bytes, ttl)) => Ok(self.read(&key, bytes, ttl).await),
+            // It is no string.
+            Err(error) if error.kind() == ErrorKind::Corrupted => {
+                self.drop_unreadable(&key, &[]).await;
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<RemoteEntry>>> {
+        if matches!(self.redis.options().topology, Topology::Cluster(_)) {
+            let asked: Vec<_> = keys.iter().map(|key| self.get(key)).collect();
+            return stream::iter(asked).buffered(CALLS_AT_ONCE).try_collect().await;
+        }
+        let keys: Vec<RedisKey> = keys.iter().map(|key| self.key(key)).collect();
+        let mut entries = Vec::with_capacity(keys.len());
+        for chunk in keys.chunks(KEYS_MAX) {
+            entries.extend(self.get_chunk(chunk).await?);
+        }
+        Ok(entries)
+    }
+
+    async fn fill(&self, key: &Key, value: Option<&Bytes>, ttl: Duration) -> Result<bool> {
+        self.check_size(value)?;
+        let latest = self.server_time.after(self.redis.options().deadline, &self.redis).await?;
+        let args = (envelope::entry(value), px(ttl), latest);
+        match self.redis.script(&scripts::FILL, &[self.key(key)], &args).await? {
+            1 => Ok(true),
+            0 => Ok(false),
+            time => {
+                self.server_time.shown(time);
+                Ok(false)
+            }
+        }
+    }
+
+    async fn hold(&self, key: &Key, token: HoldToken, ttl: Duration) -> Result<()> {
+        let args = (&envelope::hold(token)[..], px(ttl));
+        self.redis.script(&scripts::HOLD, &[self.key(key)], &args).await
+    }
+
+    async fn publish(
+        &self,
+        key: &Key,
+        token: HoldToken,
+        value: Option<&Bytes>,
+        ttl: Duration,
+    ) -> Result<bool> {
+        if self.check_size(value).is_err() {
+            return Ok(false);
+        }
+        let args = (&envelope::hold(token)[..], envelope::entry(value), px(ttl));
+        self.redis.script(&scripts::PUBLISH, &[self.key(key)], &args).await
+    }
+
+    async fn set(&self, key: &Key, value: &Bytes, ttl: Duration) -> Result<()> {
+        self.check_size(Some(value))?;
+        let mut set = cmd("SET");
+        set.arg(self.key(key)).arg(envelope::entry(Some(value))).arg("PX").arg(px(ttl));
+        self.redis.query(&set).await
+    }
+
+    async fn invalidate(&self, key: &Key, hold: Duration) -> Result<()> {
+        let args = (envelope::NOBODY, px(hold));
+        self.redis.script(&scripts::HOLD, &[self.key(key)], &args).await
+    }
+
+    async fn invalidate_many(&self, keys: &[Key], hold: Duration) -> Result<()> {
+        let keys: Vec<RedisKey> = keys.iter().map(|key| self.key(key)).collect();
+        let args = (envelope::NOBODY, px(hold));
+        self.redis.script_each::<()>(&scripts::HOLD, &keys, &args).await.into_iter().collect()
+    }
+}
+
+impl fmt::Debug for RedisCache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisCache")
+            .field("redis", &self.redis)
+            .field("value_max", &self.value_max)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}

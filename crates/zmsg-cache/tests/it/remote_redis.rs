@@ -1,0 +1,240 @@
+//! `RedisCache` signs the suite of L2, on one server and on a cluster; and what it does about
+//! bytes that it did not write, values that are too large, and servers that stand still.
+
+use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio_util::task::TaskTracker;
+use zmsg_cache::conformance::{RemoteHarness, remote};
+use zmsg_cache::{HoldToken, RedisCache, RemoteCache};
+use zmsg_core::{ErrorKind, Key, Level};
+use zmsg_redis::redis::{FromRedisValue, cmd};
+use zmsg_redis::{Redis, RedisOptions};
+use zmsg_testbed::private::{PrivateRedis, RedisOptions as PrivateOptions};
+
+use crate::support::{bytes, key, some};
+
+const LONG: Duration = Duration::from_secs(60);
+
+/// A client with a deadline that a busy machine does not miss.
+pub(crate) fn open(url: &str, namespace: Option<String>) -> Redis {
+    let mut options = RedisOptions::from_url(url).unwrap();
+    options.deadline = Duration::from_secs(2);
+    options.namespace = namespace.unwrap_or(options.namespace);
+    Redis::open(options, &TaskTracker::new()).unwrap()
+}
+
+fn shared() -> Option<RedisCache> {
+    let server = zmsg_testbed::redis()?;
+    Some(RedisCache::new(open(server.url(), Some(server.namespace()))))
+}
+
+#[derive(Debug)]
+struct Shared;
+
+#[async_trait]
+impl RemoteHarness for Shared {
+    async fn cache(&self) -> Arc<dyn RemoteCache> {
+        match shared() {
+            Some(cache) => Arc::new(connected(cache).await),
+            // Said on stderr. The suite is signed by the one that it was written with.
+            None => Arc::new(zmsg_cache::MemoryRemote::new(Arc::new(zmsg_core::SystemClock))),
+        }
+    }
+
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
+/// Holds are short in the suite: connecting is not to take of their time.
+async fn connected(cache: RedisCache) -> RedisCache {
+    cache.fill(&key("warm"), None, LONG).await.unwrap();
+    cache
+}
+
+zmsg_cache::remote_conformance!(Shared);
+
+/// Runs these promises one after the other on one cluster, which takes seconds to start.
+macro_rules! in_turn {
+    ($harness:expr, [$($promise:ident),* $(,)?]) => {$( remote::$promise($harness).await; )*};
+}
+
+#[derive(Debug)]
+struct Cluster(Vec<PrivateRedis>);
+
+#[async_trait]
+impl RemoteHarness for Cluster {
+    async fn cache(&self) -> Arc<dyn RemoteCache> {
+        let url = format!("redis+cluster://127.0.0.1:{}", self.0[0].port());
+        Arc::new(connected(RedisCache::new(open(&url, None))).await)
+    }
+
+    async fn pass(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+}
+
+impl Cluster {
+    async fn start() -> Option<Self> {
+        let options = PrivateOptions::new().without_password().directive("cluster-enabled yes");
+        let nodes = (0..3).map(|_| PrivateRedis::start(options.clone()));
+        let nodes = nodes.collect::<Option<Vec<_>>>()?;
+        let created = Command::new("redis-cli")
+            .args(["--cluster", "create", "--cluster-yes"])
+            .args(nodes.iter().map(|node| format!("127.0.0.1:{}", node.port())))
+            .output()
+            .expect("redis-cli lies beside redis-server");
+        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
+        for node in &nodes {
+            let asked = open(&node.url(), None);
+            until(async || {
+                let info: String =
+                    asked.query(cmd("CLUSTER").arg("INFO")).await.unwrap_or_default();
+                info.contains("cluster_state:ok")
+            })
+            .await;
+        }
+        Some(Self(nodes))
+    }
+}
+
+/// Waits until it is so.
+pub(crate) async fn until(mut condition: impl AsyncFnMut() -> bool) {
+    let began = std::time::Instant::now();
+    while !condition().await {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert!(began.elapsed() < Duration::from_secs(20), "it did not become true");
+    }
+}
+
+#[tokio::test]
+async fn a_cluster_keeps_the_same_promises() {
+    let Some(cluster) = Cluster::start().await else { return };
+    in_turn!(
+        &cluster,
+        [
+            a_filled_value_comes_back_with_its_rest,
+            absent_is_something_that_comes_back,
+            get_many_answers_in_order,
+            a_fill_bounces_off_a_value,
+            a_fill_bounces_off_a_hold_until_it_expires,
+            the_holder_publishes,
+            a_deletion_is_published_as_absent,
+            nobody_publishes_on_a_contended_hold,
+            a_set_ends_the_hold_of_a_writer,
+            an_invalidation_ends_the_hold_of_a_writer,
+            a_hold_is_never_shortened,
+            many_keys_are_invalidated_as_one_is,
+            values_are_bytes_of_any_kind,
+        ]
+    );
+}
+
+/// Sends a command about the place where the cache keeps this key.
+async fn at<T: FromRedisValue>(cache: &RedisCache, name: &str, key: &Key, args: &[&str]) -> T {
+    let redis = cache.redis();
+    redis.query(cmd(name).arg(redis.key("c", key.as_str())).arg(args)).await.unwrap()
+}
+
+#[tokio::test]
+async fn what_others_put_there_is_dropped_and_loaded_anew() {
+    let Some(cache) = shared() else { return };
+    assert_eq!(cache.level(), Level::Redis);
+    let (text, list, eternal) = (key("text"), key("list"), key("eternal"));
+    let spoil = async || {
+        at::<()>(&cache, "SET", &text, &["{\"not\":\"ours\"}", "PX", "60000"]).await;
+        at::<()>(&cache, "DEL", &list, &[]).await;
+        at::<()>(&cache, "RPUSH", &list, &["x"]).await;
+        at::<()>(&cache, "SET", &eternal, &["\u{1}vvalue"]).await;
+    };
+    let keys = [text.clone(), list.clone(), eternal.clone()];
+    spoil().await;
+    for key in &keys {
+        assert_eq!(cache.get(key).await.unwrap(), None, "{key:?}");
+        assert_eq!(at::<u64>(&cache, "EXISTS", key, &[]).await, 0, "{key:?}");
+    }
+    assert_eq!(cache.stats().unreadable, 3);
+    spoil().await;
+    assert_eq!(cache.get_many(&keys).await.unwrap(), [None, None, None]);
+    assert_eq!(cache.stats().unreadable, 6);
+    for key in &keys {
+        assert!(cache.fill(key, Some(&bytes("anew")), LONG).await.unwrap(), "{key:?}");
+    }
+    // A writer does not wait for a reader to clean up.
+    spoil().await;
+    for key in &keys {
+        let token = HoldToken::generate();
+        cache.hold(key, token, LONG).await.unwrap();
+        assert!(cache.publish(key, token, Some(&bytes("new")), LONG).await.unwrap(), "{key:?}");
+    }
+}
+
+#[tokio::test]
+async fn everything_ends_by_itself() {
+    let Some(cache) = shared() else { return };
+    let forever = Duration::MAX;
+    let [filled, set, held, published, invalid] =
+        ["filled", "set", "held", "published", "invalid"].map(key);
+    cache.fill(&filled, None, forever).await.unwrap();
+    cache.set(&set, &bytes("x"), forever).await.unwrap();
+    cache.hold(&held, HoldToken::generate(), forever).await.unwrap();
+    let token = HoldToken::generate();
+    cache.hold(&published, token, LONG).await.unwrap();
+    assert!(cache.publish(&published, token, None, forever).await.unwrap());
+    cache.invalidate(&invalid, forever).await.unwrap();
+    for key in [&filled, &set, &held, &published, &invalid] {
+        assert!(at::<i64>(&cache, "PTTL", key, &[]).await > 0, "{key:?}");
+        at::<()>(&cache, "DEL", key, &[]).await;
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_is_too_large_is_not_stored_and_the_bound_is_named() {
+    let Some(cache) = shared() else { return };
+    let cache = cache.with_value_max(10);
+    let (key, big) = (key("big"), bytes("x".repeat(11)));
+    for error in [
+        cache.fill(&key, Some(&big), LONG).await.unwrap_err(),
+        cache.set(&key, &big, LONG).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.to_string().contains("value_max: 10"), "{error}");
+    }
+    // A publication leaves the hold: the write was committed, and is not to fail for this.
+    let token = HoldToken::generate();
+    cache.hold(&key, token, LONG).await.unwrap();
+    assert!(!cache.publish(&key, token, Some(&big), LONG).await.unwrap());
+    assert!(!cache.fill(&key, None, LONG).await.unwrap());
+    assert!(cache.publish(&key, token, some("0123456789").as_ref(), LONG).await.unwrap());
+    assert_eq!(cache.stats().too_large, 3);
+}
+
+#[tokio::test]
+async fn a_fill_that_a_server_comes_to_too_late_is_refused() {
+    let Some(server) = PrivateRedis::start(PrivateOptions::new()) else { return };
+    let mut options = RedisOptions::from_url(&server.url()).unwrap();
+    // One connection: what follows the fill on it is answered after the fill.
+    options.connections = 1;
+    let redis = Redis::open(options, &TaskTracker::new()).unwrap();
+    until(async || redis.health().is_up()).await;
+    let cache = RedisCache::new(redis.with_deadline(LONG));
+    let key = key("late");
+    // The server's time is known, and so is the script.
+    cache.fill(&crate::support::key("other"), None, LONG).await.unwrap();
+    let hold = Duration::from_millis(300);
+    cache.invalidate(&key, hold).await.unwrap();
+    server.pause();
+    let old = bytes("from before the invalidation");
+    let mut fill = Box::pin(cache.fill(&key, Some(&old), LONG));
+    assert!(futures_util::poll!(&mut fill).is_pending());
+    // Past the hold, and past the deadline of a call: its caller would have left.
+    let gone = redis.options().deadline + hold * 2;
+    assert!(tokio::time::timeout(gone, &mut fill).await.is_err());
+    server.resume();
+    assert!(!fill.await.unwrap(), "it came too late");
+    assert_eq!(cache.get(&key).await.unwrap(), None);
+    assert!(cache.fill(&key, Some(&bytes("loaded anew")), LONG).await.unwrap());
+}

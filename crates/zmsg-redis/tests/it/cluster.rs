@@ -1,0 +1,166 @@
+//! A cluster of three nodes.
+
+use std::process::Command;
+
+use zmsg_core::ErrorKind;
+use zmsg_redis::redis::{Pipeline, Value, cmd};
+use zmsg_redis::{Redis, RedisKey, Script};
+use zmsg_testbed::private::{PrivateRedis, RedisOptions as PrivateOptions};
+
+use crate::support::{NOTHING, open, patient, read, until, write};
+
+struct Cluster {
+    nodes: Vec<PrivateRedis>,
+}
+
+impl Cluster {
+    async fn start() -> Option<Self> {
+        let node = || {
+            let options = PrivateOptions::new().without_password();
+            let options = options.directive("cluster-enabled yes");
+            PrivateRedis::start(options.directive("cluster-node-timeout 1000"))
+        };
+        let nodes = (0..3).map(|_| node()).collect::<Option<Vec<_>>>()?;
+        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port()));
+        let created = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(addresses)
+            .arg("--cluster-yes")
+            .output()
+            .expect("redis-cli lies beside redis-server");
+        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
+        let cluster = Self { nodes };
+        for node in &cluster.nodes {
+            let node = open(patient(&node.url()));
+            until(async || {
+                let info: String = node.query(cmd("CLUSTER").arg("INFO")).await.unwrap_or_default();
+                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
+            })
+            .await;
+        }
+        Some(cluster)
+    }
+
+    fn open(&self) -> Redis {
+        // One node is enough to find the others.
+        open(patient(&format!("redis+cluster://127.0.0.1:{}", self.nodes[0].port())))
+    }
+
+    /// Each node by itself.
+    fn by_node(&self) -> Vec<Redis> {
+        self.nodes.iter().map(|node| open(patient(&node.url()))).collect()
+    }
+}
+
+async fn keys_on(node: &Redis) -> u64 {
+    node.query(&cmd("DBSIZE")).await.unwrap()
+}
+
+#[tokio::test]
+async fn keys_of_all_nodes_are_written_and_read_at_once() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let redis = cluster.open();
+    let keys: Vec<RedisKey> = (0..100).map(|n| redis.key("t", &n.to_string())).collect();
+    for n in 0..100 {
+        write(&redis, &n.to_string(), &format!("value {n}")).await.unwrap();
+    }
+    for node in cluster.by_node() {
+        assert!(keys_on(&node).await > 10);
+    }
+    let mut asked = keys.clone();
+    asked.reverse();
+    asked.insert(3, redis.key("t", "none"));
+    let found = redis.multi_get(&asked).await.unwrap();
+    assert_eq!(found.len(), asked.len());
+    assert_eq!(found[3], None);
+    assert_eq!(found[0].as_deref(), Some(&b"value 99"[..]));
+    assert_eq!(found.last().unwrap().as_deref(), Some(&b"value 0"[..]));
+
+    static SIZE: Script = Script::new("return redis.call('STRLEN', KEYS[1])");
+    let sizes = redis.script_each::<usize>(&SIZE, &keys, &NOTHING).await;
+    for (n, size) in sizes.into_iter().enumerate() {
+        assert_eq!(size.unwrap(), format!("value {n}").len());
+    }
+}
+
+#[tokio::test]
+async fn parts_of_one_tag_may_be_used_together_and_others_not() {
+    let Some(cluster) = Cluster::start().await else { return };
+    static BOTH: Script = Script::new(
+        "redis.call('SET', KEYS[1], ARGV[1]) redis.call('SET', KEYS[2], ARGV[1]) return 1",
+    );
+    let redis = cluster.open();
+    for tag in ["feed", "}", "a{b}c", ""] {
+        let parts = ["meta", "bits"].map(|part| redis.tagged("f", tag, part));
+        assert_eq!(redis.script::<u64>(&BOTH, &parts, &"x").await.unwrap(), 1, "{tag}");
+        let mut pipeline = Pipeline::new();
+        for part in &parts {
+            pipeline.cmd("GET").arg(part);
+        }
+        let found: Vec<String> = redis.pipeline(&pipeline).await.unwrap();
+        assert_eq!(found, ["x", "x"]);
+    }
+    let apart = ["1", "2", "3", "4"].map(|name| redis.key("t", name));
+    let error = redis.script::<u64>(&BOTH, &apart, &"x").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(redis.health().is_up());
+}
+
+#[tokio::test]
+async fn a_key_that_moved_is_followed() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let redis = cluster.open();
+    write(&redis, "a", "one").await.unwrap();
+    let nodes = cluster.by_node();
+    let key = redis.key("t", "a");
+    let slot: u64 = nodes[0].query(cmd("CLUSTER").arg("KEYSLOT").arg(&key)).await.unwrap();
+    // Who has it, by asking each whether it would serve the key.
+    let mut owner = None;
+    for (index, node) in nodes.iter().enumerate() {
+        if node.query::<Option<String>>(cmd("GET").arg(&key)).await.is_ok() {
+            owner = Some(index);
+        }
+    }
+    let from = owner.expect("one of the nodes has it");
+    let to = (from + 1) % 3;
+    let mut ids = Vec::new();
+    for node in &nodes {
+        ids.push(node.query::<String>(cmd("CLUSTER").arg("MYID")).await.unwrap());
+    }
+    let set_slot = |what: &str, id: usize| {
+        let mut cmd = cmd("CLUSTER");
+        cmd.arg("SETSLOT").arg(slot).arg(what).arg(&ids[id]);
+        cmd
+    };
+    nodes[to].query::<()>(&set_slot("IMPORTING", from)).await.unwrap();
+    nodes[from].query::<()>(&set_slot("MIGRATING", to)).await.unwrap();
+    let mut migrate = cmd("MIGRATE");
+    migrate.arg("127.0.0.1").arg(cluster.nodes[to].port()).arg(&key).arg(0).arg(5000);
+    nodes[from].query::<Value>(&migrate).await.unwrap();
+    // Now it is answered with ASK.
+    assert_eq!(read(&redis, "a").await.unwrap().as_deref(), Some("one"));
+    for node in [to, from] {
+        nodes[node].query::<()>(&set_slot("NODE", to)).await.unwrap();
+    }
+    // And now with MOVED.
+    assert_eq!(read(&redis, "a").await.unwrap().as_deref(), Some("one"));
+    write(&redis, "a", "two").await.unwrap();
+    assert_eq!(redis.stats().errors, 0);
+}
+
+#[tokio::test]
+async fn a_node_that_is_killed_fails_its_keys_and_comes_back() {
+    let Some(cluster) = Cluster::start().await else { return };
+    let redis = cluster.open();
+    let all = async |redis: &Redis| {
+        for n in 0..30 {
+            write(redis, &n.to_string(), "x").await?;
+        }
+        Ok::<_, zmsg_core::Error>(())
+    };
+    all(&redis).await.unwrap();
+    cluster.nodes[1].kill();
+    until(async || all(&redis).await.is_err()).await;
+    cluster.nodes[1].restart();
+    until(async || all(&redis).await.is_ok()).await;
+}
