@@ -6,7 +6,10 @@ use bloomfilter::Bloom;
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use fastbloom::AtomicBloomFilter;
-use zmsg_bloom::{Bits, FilterOptions, KeyHash, LocalFilter, MembershipFilter, Params, Verdict};
+use zmsg_bloom::{
+    AtomicKeys, Bits, ClassicKeys, FilterOptions, KeyHash, KeySet, LocalFilter, MembershipFilter,
+    Params, Verdict,
+};
 use zmsg_core::Key;
 
 const KEYS: usize = 1_000_000;
@@ -15,7 +18,8 @@ const LOOKUPS: usize = 1 << 16;
 
 fn bloom_check(c: &mut Criterion) {
     let rows: Vec<Key> = (0..KEYS).map(zmsg_benches::key).collect();
-    let zmsg: Box<dyn MembershipFilter> = Box::new(local_filter(&rows));
+    let zmsg: Box<dyn MembershipFilter> = Box::new(local_filter::<AtomicKeys>(&rows));
+    let on_bloomfilter: Box<dyn MembershipFilter> = Box::new(local_filter::<ClassicKeys>(&rows));
     let layout = Params::new(KEYS as u64, ERROR_RATE).expect("valid parameters");
     let bits = Bits::new(layout.bits());
     let fast = AtomicBloomFilter::with_false_pos(ERROR_RATE).expected_items(KEYS);
@@ -34,6 +38,9 @@ fn bloom_check(c: &mut Criterion) {
             places.all(|position| bits.get(position))
         });
         lookups(&mut group, "fastbloom", &keys, |key| fast.contains(key));
+        lookups(&mut group, "zmsg on bloomfilter", &keys, |key| {
+            on_bloomfilter.check(key) == Verdict::Maybe
+        });
         lookups(&mut group, "bloomfilter", &keys, |key| classic.check(key));
         group.finish();
     }
@@ -56,9 +63,9 @@ fn lookups(
 }
 
 /// As an engine makes it: rebuilt from its source.
-fn local_filter(rows: &[Key]) -> LocalFilter {
+fn local_filter<K: KeySet>(rows: &[Key]) -> LocalFilter<K> {
     let options = FilterOptions { capacity: KEYS as u64, error_rate: ERROR_RATE, seed: Some(1) };
-    let filter = LocalFilter::new(options).expect("valid options");
+    let filter = LocalFilter::with_options(options).expect("valid options");
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     runtime
         .block_on(async {

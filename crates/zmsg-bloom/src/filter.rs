@@ -18,9 +18,12 @@ use crate::{FilterStats, Insertion, Rebuild};
 ///   One that is dropped or fails changes nothing.
 /// - Keys are never taken out: a deleted key stays "maybe" until a rebuild leaves it out.
 /// - Lookups leave no trace but a count: keys that are asked for take no memory.
+/// - A filter that several nodes share gives its insertions a version, which the write's
+///   transaction checks: see [`Insertion::version`]. "Inserted" and "written" mean such writes.
 #[async_trait]
 pub trait MembershipFilter: fmt::Debug + Send + Sync + 'static {
-    /// Answers from memory: no lock, no I/O, and no allocation but once per thread.
+    /// Answers from memory: no I/O, no allocation but once per thread, and no lock but where the
+    /// backend says so.
     ///
     /// [`Verdict::Absent`] is acted on only after [`confirm_absent`](Self::confirm_absent).
     fn check(&self, key: &str) -> Verdict;
@@ -28,7 +31,8 @@ pub trait MembershipFilter: fmt::Debug + Send + Sync + 'static {
     /// Whether `key` is absent for certain; called before an absence is acted on.
     ///
     /// A filter of this process looks again. A shared filter asks its backend, because another
-    /// node may have inserted the key since.
+    /// node may have inserted the key since: its `check` knows only the keys that passed through
+    /// this node, and "absent" from it is a guess that this call confirms or not.
     ///
     /// # Errors
     /// If the backend did not answer; the caller goes on as for "maybe".
@@ -36,6 +40,26 @@ pub trait MembershipFilter: fmt::Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// Changes nothing.
     async fn confirm_absent(&self, key: &Key) -> Result<bool>;
+
+    /// Whether the answering generation was seeded from `scope`, as far as the filter keeps that:
+    /// see [`Rebuild::cover`]. One that only this process fills leaves it to its user.
+    fn covers(&self, scope: &str) -> bool {
+        let _ = scope;
+        true
+    }
+
+    /// As [`confirm_absent`](Self::confirm_absent), and the generation that rules the key out
+    /// [covers](Self::covers) `scope`, although it may have been switched since that was asked.
+    ///
+    /// # Errors
+    /// As [`confirm_absent`](Self::confirm_absent).
+    ///
+    /// # Cancel safety
+    /// Changes nothing.
+    async fn confirm_absent_in(&self, scope: &str, key: &Key) -> Result<bool> {
+        let _ = scope;
+        self.confirm_absent(key).await
+    }
 
     /// Adds keys before their rows can exist: before the commit, on every route.
     ///
@@ -92,9 +116,17 @@ pub trait MembershipFilter: fmt::Debug + Send + Sync + 'static {
     /// Says that rows are written whose keys were not inserted: nothing is absent until a rebuild
     /// that begins later has ended, and one that runs now cannot succeed.
     ///
-    /// Called before such a write, it covers the time until the commit; called again after it, a
-    /// rebuild that began in between and may have missed the rows.
-    fn distrust(&self);
+    /// What it returns stands for every key there may be, and is kept and checked like that of
+    /// [`insert`](Self::insert): a rebuild that begins meanwhile waits for the write, or its
+    /// transaction is refused. Only a write that cannot check it calls this again afterwards,
+    /// because a rebuild of another node may have begun in between and missed the rows.
+    ///
+    /// # Errors
+    /// If that cannot be said to all nodes; then the caller must not write.
+    ///
+    /// # Cancel safety
+    /// A dropped call may have taken effect. That costs a rebuild, never a row.
+    async fn distrust(&self) -> Result<Insertion>;
 
     /// What the filter holds and how it answered.
     fn stats(&self) -> FilterStats;

@@ -7,18 +7,18 @@ use std::sync::atomic::{
 
 use zmsg_core::{Error, ErrorKind, Result};
 
-use crate::{Bits, FilterState, Header, KeyHash, Params, Verdict};
+use crate::{FilterState, Header, KeySet, Params, Verdict};
 
-/// Bits that were filled under one header, and their trust.
+/// Keys that were added under one header, and their trust.
 ///
 /// Trust moves one way, `Unseeded → Ready → OverFilled`, and from anywhere to `Distrusted`; only a
 /// new generation starts again.
 #[derive(Debug)]
-pub(crate) struct Generation {
+pub(crate) struct Generation<K> {
     header: Header,
     params: Params,
     ones_max: u64,
-    bits: Bits,
+    keys: K,
     seeded: AtomicU64,
     trust: AtomicU8,
 }
@@ -28,14 +28,14 @@ const READY: u8 = 1;
 const OVER_FILLED: u8 = 2;
 const DISTRUSTED: u8 = 3;
 
-impl Generation {
+impl<K: KeySet> Generation<K> {
     /// An empty generation that nobody believes yet.
     pub(crate) fn new(params: Params, seed: u64, generation: u64) -> Self {
         Self {
             header: Header::new(&params, seed, generation),
             params,
             ones_max: params.ones_max(),
-            bits: Bits::new(params.bits()),
+            keys: K::new(&params, seed),
             seeded: AtomicU64::new(0),
             trust: AtomicU8::new(UNSEEDED),
         }
@@ -46,8 +46,7 @@ impl Generation {
         if self.trust.load(Acquire) != READY {
             return Verdict::Unknown;
         }
-        let mut positions = self.hash(key).positions(self.header.bits, self.header.hashes);
-        if positions.all(|position| self.bits.get(position)) {
+        if self.keys.contains(K::hash(key, self.header.seed)) {
             Verdict::Maybe
         } else if self.trust.load(Acquire) == READY {
             Verdict::Absent
@@ -58,9 +57,9 @@ impl Generation {
     }
 
     /// Adds the key of a write.
-    pub(crate) fn insert(&self, hash: KeyHash) {
-        let fresh = self.bits.set(hash.positions(self.header.bits, self.header.hashes));
-        if fresh > 0 && self.bits.ones() > self.ones_max {
+    pub(crate) fn insert(&self, key: K::Hashed<'_>) {
+        let fresh = self.keys.add(key);
+        if fresh && self.keys.ones() > self.ones_max {
             let turned = self.trust.compare_exchange(READY, OVER_FILLED, AcqRel, Relaxed);
             if turned.is_ok() {
                 tracing::warn!(
@@ -72,14 +71,14 @@ impl Generation {
     }
 
     /// Adds a key of the source.
-    pub(crate) fn seed(&self, hash: KeyHash) {
-        self.insert(hash);
+    pub(crate) fn seed(&self, key: K::Hashed<'_>) {
+        self.insert(key);
         self.seeded.fetch_add(1, Relaxed);
     }
 
     /// From now on absence is believed, unless something spoke against it meanwhile.
     pub(crate) fn open(&self) -> Result<()> {
-        if self.bits.ones() > self.ones_max {
+        if self.keys.ones() > self.ones_max {
             return Err(Error::new(ErrorKind::Overloaded, "a rebuild met more keys than expected")
                 .temporary()
                 .with_context("capacity", self.params.capacity())
@@ -97,10 +96,6 @@ impl Generation {
         self.trust.swap(DISTRUSTED, AcqRel) == READY
     }
 
-    pub(crate) fn hash(&self, key: &str) -> KeyHash {
-        KeyHash::new(key, self.header.seed)
-    }
-
     pub(crate) fn number(&self) -> u64 {
         self.header.generation
     }
@@ -114,7 +109,7 @@ impl Generation {
     }
 
     pub(crate) fn ones(&self) -> u64 {
-        self.bits.ones()
+        self.keys.ones()
     }
 
     /// Keys that came from the source, with repetitions.

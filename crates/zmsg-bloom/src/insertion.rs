@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -12,7 +13,10 @@ use tokio::sync::Notify;
 /// meanwhile waits: it must not read the source before a row that its generation was never told of
 /// can be seen there.
 #[must_use = "keep it until the outcome of the write is known"]
-pub struct Insertion(Option<Entered>);
+pub struct Insertion {
+    entered: Option<Entered>,
+    guarded: Option<Guarded>,
+}
 
 /// The write of an insertion, registered with its epoch.
 struct Entered {
@@ -20,17 +24,47 @@ struct Entered {
     epoch: u64,
 }
 
+/// The state under which the keys were added.
+struct Guarded {
+    version: u64,
+    outdated: Arc<AtomicU64>,
+}
+
 impl Insertion {
     /// An insertion that nobody waits for: for filters that find out about writes in flight by
     /// other means, or have nothing to rebuild.
     pub fn untracked() -> Self {
-        Self(None)
+        Self { entered: None, guarded: None }
+    }
+
+    /// This insertion with the version of a shared state that its write checks. If it turns out to
+    /// be [outdated](Self::outdated), `outdated` is raised to the version.
+    pub fn with_version(mut self, version: u64, outdated: Arc<AtomicU64>) -> Self {
+        self.guarded = Some(Guarded { version, outdated });
+        self
+    }
+
+    /// The version of the filter's state that must still hold when the write commits; `None` if
+    /// there is nothing to check.
+    ///
+    /// The check is the last step of the write's transaction, so that a transaction that passed it
+    /// is known to the database as one that writes. If it is refused, nothing is committed, and
+    /// the write starts again with a new insertion.
+    pub fn version(&self) -> Option<u64> {
+        self.guarded.as_ref().map(|guarded| guarded.version)
+    }
+
+    /// Says that the check was refused: the next insertion reads the state anew.
+    pub fn outdated(self) {
+        if let Some(Guarded { version, outdated }) = &self.guarded {
+            outdated.fetch_max(*version, Ordering::AcqRel);
+        }
     }
 }
 
 impl Drop for Insertion {
     fn drop(&mut self) {
-        if let Some(Entered { writes, epoch }) = self.0.take() {
+        if let Some(Entered { writes, epoch }) = self.entered.take() {
             writes.leave(epoch);
         }
     }
@@ -38,7 +72,10 @@ impl Drop for Insertion {
 
 impl fmt::Debug for Insertion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Insertion").field("tracked", &self.0.is_some()).finish()
+        f.debug_struct("Insertion")
+            .field("tracked", &self.entered.is_some())
+            .field("version", &self.version())
+            .finish()
     }
 }
 
@@ -63,7 +100,8 @@ impl InFlight {
         let mut epochs = self.lock();
         let epoch = epochs.current;
         *epochs.writes.entry(epoch).or_default() += 1;
-        Insertion(Some(Entered { writes: Arc::clone(self), epoch }))
+        let entered = Some(Entered { writes: Arc::clone(self), epoch });
+        Insertion { entered, guarded: None }
     }
 
     /// Waits until every write has ended that was registered before the call's first poll.

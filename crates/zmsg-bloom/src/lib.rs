@@ -4,8 +4,8 @@
 //! exist away. It may be wrong in one direction only: "maybe" for a key that is not there costs a
 //! lookup; "absent" for a key that is there would hide a row. Everything here follows from that.
 //!
-//! Start with the promises ([`MembershipFilter`]); [`LocalFilter`] keeps them in this process and
-//! [`OpenFilter`] by never ruling anything out. The rest is the layout of the bits, which is fixed
+//! Start with the promises ([`MembershipFilter`]); [`LocalFilter`] keeps them in this process,
+//! [`SharedFilter`] for several nodes, and [`OpenFilter`] by never ruling anything out. The rest is the layout of the bits, which is fixed
 //! and versioned ([`Header`]), so that a filter shared by several nodes can mirror it.
 //!
 //! ```
@@ -42,8 +42,14 @@ mod local;
 mod open;
 mod options;
 
+pub mod shared;
+
 mod generation;
 mod tally;
+
+#[cfg(feature = "bloomfilter")]
+mod classic;
+mod keys;
 
 mod bits;
 mod header;
@@ -54,13 +60,17 @@ mod positions;
 pub mod conformance;
 
 pub use bits::Bits;
+#[cfg(feature = "bloomfilter")]
+pub use classic::{ClassicFilter, ClassicKeys};
 pub use filter::{MembershipFilter, Verdict};
 pub use header::Header;
 pub use insertion::{InFlight, Insertion};
+pub use keys::{AtomicKeys, KeySet};
 pub use local::LocalFilter;
 pub use open::OpenFilter;
 pub use options::FilterOptions;
 pub use params::Params;
 pub use positions::KeyHash;
 pub use rebuild::Rebuild;
+pub use shared::SharedFilter;
 pub use stats::{Checks, FilterState, FilterStats};

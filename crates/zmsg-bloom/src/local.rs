@@ -16,23 +16,24 @@ use zmsg_core::{Error, ErrorKind, Key, Result};
 use crate::generation::Generation;
 use crate::tally::Tally;
 use crate::{
-    FilterOptions, FilterState, FilterStats, Header, InFlight, Insertion, KeyHash,
+    AtomicKeys, FilterOptions, FilterState, FilterStats, Header, InFlight, Insertion, KeySet,
     MembershipFilter, Params, Rebuild, Verdict,
 };
 
 /// A filter in the memory of this process, for a database that only this process writes to.
 ///
-/// A check takes no lock. The generation that answers is switched whole: rebuilding fills a second
-/// one beside it, and both learn the keys that are inserted meanwhile.
-pub struct LocalFilter {
-    shared: Arc<Shared>,
+/// A check takes no lock, with the default [`KeySet`]. The generation that answers is switched
+/// whole: rebuilding fills a second one beside it, and both learn the keys that are inserted
+/// meanwhile.
+pub struct LocalFilter<K: KeySet = AtomicKeys> {
+    shared: Arc<Shared<K>>,
 }
 
-struct Shared {
+struct Shared<K> {
     options: FilterOptions,
     seed: u64,
-    live: ArcSwap<Generation>,
-    building: ArcSwapOption<Generation>,
+    live: ArcSwap<Generation<K>>,
+    building: ArcSwapOption<Generation<K>>,
     /// The number of the generation that is being built; 0 if there is none.
     rebuild: AtomicU64,
     writes: Arc<InFlight>,
@@ -51,6 +52,21 @@ impl LocalFilter {
     /// # Errors
     /// `InvalidConfig` as [`Params::new`] says.
     pub fn new(options: FilterOptions) -> Result<Self> {
+        Self::with_options(options)
+    }
+
+    /// The header of the generation that answers.
+    pub fn header(&self) -> Header {
+        self.shared.live.load().header()
+    }
+}
+
+impl<K: KeySet> LocalFilter<K> {
+    /// [`new`](LocalFilter::new), with any [`KeySet`].
+    ///
+    /// # Errors
+    /// `InvalidConfig` as [`Params::new`] says.
+    pub fn with_options(options: FilterOptions) -> Result<Self> {
         let params = Params::new(options.capacity, options.error_rate)?;
         let seed = options.seed.unwrap_or_else(random_seed);
         let first = Generation::new(params, seed, GENERATIONS.fetch_add(1, Relaxed));
@@ -67,15 +83,10 @@ impl LocalFilter {
         };
         Ok(Self { shared: Arc::new(shared) })
     }
-
-    /// The header of the generation that answers.
-    pub fn header(&self) -> Header {
-        self.shared.live.load().header()
-    }
 }
 
 #[async_trait]
-impl MembershipFilter for LocalFilter {
+impl<K: KeySet> MembershipFilter for LocalFilter<K> {
     #[inline]
     fn check(&self, key: &str) -> Verdict {
         let verdict = self.shared.live.load().check(key);
@@ -102,7 +113,7 @@ impl MembershipFilter for LocalFilter {
     async fn seed(&self, rebuild: &Rebuild, keys: &[Key]) -> Result<()> {
         let building = self.shared.building(rebuild)?;
         for key in keys {
-            building.seed(KeyHash::new(key.as_str(), self.shared.seed));
+            building.seed(K::hash(key.as_str(), self.shared.seed));
         }
         Ok(())
     }
@@ -116,7 +127,9 @@ impl MembershipFilter for LocalFilter {
         Ok(())
     }
 
-    fn distrust(&self) {
+    async fn distrust(&self) -> Result<Insertion> {
+        // Entered first: a rebuild that begins from here on waits for what is kept of this.
+        let insertion = self.shared.writes.enter();
         // First the one being built: if it becomes live in between, it is met again as such.
         if let Some(building) = &*self.shared.building.load() {
             building.distrust();
@@ -124,6 +137,7 @@ impl MembershipFilter for LocalFilter {
         if self.shared.live.load().distrust() {
             tracing::warn!("the membership filter is distrusted until it is rebuilt");
         }
+        Ok(insertion)
     }
 
     fn stats(&self) -> FilterStats {
@@ -149,7 +163,7 @@ impl MembershipFilter for LocalFilter {
     }
 }
 
-impl Shared {
+impl<K: KeySet> Shared<K> {
     fn insert(&self, keys: &[Key]) -> Insertion {
         // The order is the proof. Entered before a rebuild began: the rebuild waits for this
         // write. Entered after: the generation being built is seen here, or, if it has become
@@ -158,7 +172,7 @@ impl Shared {
         let building = self.building.load();
         let live = self.live.load();
         for key in keys {
-            let hash = KeyHash::new(key.as_str(), self.seed);
+            let hash = K::hash(key.as_str(), self.seed);
             live.insert(hash);
             if let Some(building) = &*building {
                 building.insert(hash);
@@ -191,7 +205,7 @@ impl Shared {
         self.options.capacity.max(keys.saturating_add(keys / 2))
     }
 
-    fn building(&self, rebuild: &Rebuild) -> Result<Arc<Generation>> {
+    fn building(&self, rebuild: &Rebuild) -> Result<Arc<Generation<K>>> {
         let building = self.building.load_full();
         building.filter(|building| building.number() == rebuild.id()).ok_or_else(|| {
             Error::new(ErrorKind::Conflict, "this rebuild of the filter does not run")
@@ -199,7 +213,7 @@ impl Shared {
         })
     }
 
-    fn switch_to(&self, generation: Arc<Generation>) {
+    fn switch_to(&self, generation: Arc<Generation<K>>) {
         let (keys, bits) = (generation.seeded(), generation.params().bits());
         tracing::info!(keys, bits, "the membership filter was rebuilt");
         self.live.store(generation);
@@ -213,7 +227,7 @@ impl Shared {
     }
 }
 
-impl fmt::Debug for LocalFilter {
+impl<K: KeySet> fmt::Debug for LocalFilter<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let building = self.shared.building.load();
         f.debug_struct("LocalFilter")
@@ -224,6 +238,6 @@ impl fmt::Debug for LocalFilter {
 }
 
 /// Random by way of the keys that the standard library draws for its hash maps.
-fn random_seed() -> u64 {
+pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one("zmsg membership filter")
 }

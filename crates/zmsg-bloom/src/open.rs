@@ -38,7 +38,9 @@ impl MembershipFilter for OpenFilter {
         Ok(())
     }
 
-    fn distrust(&self) {}
+    async fn distrust(&self) -> Result<Insertion> {
+        Ok(Insertion::untracked())
+    }
 
     /// All zero, checks included: an open filter keeps nothing.
     fn stats(&self) -> FilterStats {

@@ -34,6 +34,13 @@ impl KeyHash {
             position as u64
         })
     }
+
+    /// Which of `segments` equal parts the key belongs to, for bits that are kept in several. It
+    /// follows from the half of the start that the positions hardly depend on.
+    #[inline]
+    pub fn segment(self, segments: u32) -> u32 {
+        ((u64::from(self.start as u32) * u64::from(segments)) >> 32) as u32
+    }
 }
 
 #[cfg(test)]

@@ -54,4 +54,8 @@ pub enum FilterState {
     OverFilled,
     /// Rows were written whose keys it was not told.
     Distrusted,
+    /// Its backend lost bits, or did not take a key.
+    Lost,
+    /// Its backend, or the database that keeps its state, cannot be reached.
+    Away,
 }

@@ -19,6 +19,8 @@ enum Step {
     Delete(u8),
     /// Rows appear whose keys were not inserted.
     WriteBehindItsBack(u8),
+    /// The same, but the rows come later.
+    AnnounceBehindItsBack(u8),
     /// A rebuild begins.
     Begin,
     /// The next rows of what the source showed when the rebuild began.
@@ -36,6 +38,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => Just(Step::CommitAll),
         1 => any::<u8>().prop_map(Step::Delete),
         1 => any::<u8>().prop_map(Step::WriteBehindItsBack),
+        1 => any::<u8>().prop_map(Step::AnnounceBehindItsBack),
         4 => Just(Step::Begin),
         2 => any::<u8>().prop_map(Step::SeedSome),
         3 => Just(Step::Finish),
@@ -75,9 +78,13 @@ impl World {
                 self.rows.remove(&key(number));
             }
             Step::WriteBehindItsBack(number) => {
-                self.filter.distrust();
+                let everything = self.filter.distrust().await.unwrap();
                 self.rows.insert(key(number));
-                self.filter.distrust();
+                drop(everything);
+            }
+            Step::AnnounceBehindItsBack(number) => {
+                let everything = self.filter.distrust().await.unwrap();
+                self.in_flight.push((key(number), everything));
             }
             Step::Begin => self.begin().await,
             Step::SeedSome(count) => self.seed(usize::from(count)).await,
