@@ -25,12 +25,14 @@
 //! ```
 
 pub mod task;
+pub mod outbox;
 
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
 pub use task::{
-    DeadTask, Enqueued, LeasedTask, MemoryQueueOptions, MemoryTaskQueue, NewTask, QueueStats,
-    SqlQueueOptions, SqlTaskQueue, TaskHandler, TaskQueue, TaskState, Worker, WorkerCounters,
-    WorkerOptions, WorkerReport, WorkerStats, inbox_purge, inbox_step, is_already_applied,
+    DeadTask, Ending, Enqueued, LeasedTask, MemoryQueueOptions, MemoryTaskQueue, NewTask,
+    QueueClock, QueueStats, SqlQueueOptions, SqlTaskQueue, TaskHandler, TaskQueue, TaskState,
+    WakeUps, Worker, WorkerCounters, WorkerOptions, WorkerReport, WorkerStats, inbox_purge,
+    inbox_step, is_already_applied, is_lease_lost,
 };

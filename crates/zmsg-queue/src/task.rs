@@ -11,6 +11,9 @@ mod worker;
 pub use inbox::{inbox_purge, inbox_step, is_already_applied};
 pub use memory::{MemoryQueueOptions, MemoryTaskQueue};
 pub use queue::TaskQueue;
+pub(crate) use record::pause_until;
 pub use record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
-pub use sql::{SqlQueueOptions, SqlTaskQueue};
-pub use worker::{TaskHandler, Worker, WorkerCounters, WorkerOptions, WorkerReport, WorkerStats};
+pub use sql::{QueueClock, SqlQueueOptions, SqlTaskQueue, WakeUps, is_lease_lost};
+pub use worker::{
+    Ending, TaskHandler, Worker, WorkerCounters, WorkerOptions, WorkerReport, WorkerStats,
+};

@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use zmsg_core::{Error, Level, Result, TaskId, UnixMillis};
+use zmsg_store::Step;
 
 use super::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
 
@@ -28,9 +29,10 @@ use super::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskSta
 /// - Queues of different names share the bounds and nothing else.
 /// - A closed queue refuses every call with `Closed`.
 ///
-/// The wall clock decides when a task is tried, never whether its effect counts: a jump makes
-/// tasks early or late, or hands a running one to a second worker, which the fencing token and
-/// the inbox are there for.
+/// The queue's clock is the wall clock it was given or, where several nodes share a server, the
+/// server's; a due time that comes in by another clock is understood as a pause from now. It
+/// decides when a task is tried, never whether its effect counts: a jump makes tasks early or late,
+/// or hands a running one to a second worker, which the fencing token and the inbox are there for.
 #[async_trait]
 pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     /// How durable a task is once `enqueue` has returned, and so is every later change of it.
@@ -87,6 +89,18 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     /// Dropping the future leaves the task completed or not.
     async fn complete(&self, task: &LeasedTask) -> Result<bool>;
 
+    /// The completion as the last steps of a transaction of the caller's, if the queue lives in a
+    /// database: with them the effect of a task and its end are one commit. They roll it back,
+    /// as [`is_lease_lost`](crate::is_lease_lost) recognizes, if the task is no longer ours. The
+    /// [inbox step](crate::inbox_step) belongs in that transaction as before: another copy of the
+    /// task may have been enqueued after this one was completed.
+    ///
+    /// They are for the database of the queue and for no other.
+    fn completion_steps(&self, task: &LeasedTask) -> Option<Vec<Step>> {
+        let _ = task;
+        None
+    }
+
     /// Gives the task back, to be tried again at `due`. With `counts` the attempt is spent;
     /// without, it is not (the worker stops, the database is away). `false`: no longer ours.
     ///
@@ -121,7 +135,7 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
 
     /// Resolves when something was enqueued or given back, in any queue and through this
     /// object, after this call was made (not: after the future was first polled). A hint: it
-    /// may come for nothing, and says nothing of other processes. Closing resolves it as well.
+    /// may come for nothing, and need not speak of other processes. Closing resolves it as well.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.

@@ -54,7 +54,7 @@ impl NewTask {
     }
 
     /// Refuses what no backend could keep, before any of them sees it.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         check_name("queue", &self.queue)?;
         check_name("kind", &self.kind)?;
         let problem = if self.id.0.is_nil() {
@@ -183,6 +183,16 @@ pub struct QueueStats {
 /// The end of a lease that begins at `now`.
 pub(super) fn lease_end(now: UnixMillis, for_: Duration) -> UnixMillis {
     now.saturating_add(u64::try_from(for_.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Beyond so many milliseconds, 285,000 years, a moment means "never"; added to the present it
+/// stays within what a database can keep.
+pub(super) const FAR: i64 = 1 << 53;
+
+/// How many milliseconds a moment is off, below 0 if it has passed.
+pub(crate) fn pause_until(moment: UnixMillis, now: UnixMillis) -> i64 {
+    let pause = i128::from(moment) - i128::from(now);
+    i64::try_from(pause.clamp((-FAR).into(), FAR.into())).unwrap_or(FAR)
 }
 
 /// The text of a cause that is kept beside a task: bounded, because errors carry context.

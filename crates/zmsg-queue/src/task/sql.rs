@@ -1,6 +1,12 @@
 //! A task queue in a table of the database.
 
+mod options;
+mod intake;
+mod room;
+mod dead;
+mod wakeups;
 mod rows;
+mod postgres;
 mod sqlite; // the texts, a file per dialect
 mod texts;
 
@@ -10,11 +16,20 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use zmsg_core::{Clock, Error, ErrorKind, Level, Result, Row, Statement, TaskId, UnixMillis};
+use tokio::sync::Notify;
+use uuid::Uuid;
+use zmsg_core::{
+    Clock, Error, ErrorKind, Level, Result, Row, Statement, TaskId, UnixMillis, Value,
+};
 use zmsg_sqlbuilder::Dialect;
 use zmsg_store::{Expect, SqlStore, Step, StepError};
 
-use self::texts::Texts;
+pub use self::options::{QueueClock, SqlQueueOptions};
+pub use self::wakeups::WakeUps;
+
+use self::room::Room;
+use self::rows::NextDue;
+use self::texts::{Now, Texts};
 use super::changes::Changes;
 use super::queue::TaskQueue;
 use super::record::{
@@ -24,44 +39,57 @@ use super::record::{
 /// A task queue in the table `zmsg_tasks`, as durable as the database is configured.
 ///
 /// Each change is one transaction. Several processes may share the table: what one has leased,
-/// the others are not given. `changed` speaks of this object only; others are found by polling.
+/// the others are not given. `changed` speaks of this object only, unless somebody runs its
+/// [`WakeUps`]; what others enqueued is then heard of at once, and else found by polling.
 ///
-/// The bounds need no counting: triggers keep the numbers of live and dead tasks in the one row
-/// of `zmsg_task_counts`, and the last step of an enqueue's transaction rolls it back if the
-/// number has gone over `tasks_max`. So the bound holds exactly, for all processes together.
+/// The bounds: on SQLite triggers keep the numbers of tasks, and the bounds hold exactly. On
+/// PostgreSQL a counter would make every enqueue wait for the one before, so that the tasks are
+/// counted now and then. One process alone keeps `tasks_max` up to a thousandth of it, and several
+/// that fill the table at the same time may each add an eighth of the room they found; a bound
+/// below 1024 is counted each time. Dead letters may exceed `dead_max` by a thousandth for each
+/// process.
+///
+/// The clock: on SQLite that of the machine. On PostgreSQL, unless
+/// [`QueueClock::Given`] says otherwise, the server's: due times are sent as pauses, leases end
+/// and tasks fall due by the one clock that all nodes share, and a node whose clock is wrong
+/// neither takes the tasks of others nor is early or late. The moments that the queue shows
+/// (`lease_until`, `created`, `died`, the due time of a state) are by that clock too; `next_due`
+/// is by the clock of the caller, who is to wait for it.
 #[derive(Debug)]
 pub struct SqlTaskQueue {
     store: Arc<dyn SqlStore>,
     clock: Arc<dyn Clock>,
     options: SqlQueueOptions,
     texts: &'static Texts,
+    /// Where no trigger keeps the numbers.
+    room: Option<Room>,
+    counting: tokio::sync::Mutex<()>,
+    buried: AtomicU64,
     changes: Changes,
+    /// Which of the processes this object is, to those who hear of its changes.
+    name: Uuid,
+    /// Something changed that other processes have not been told of.
+    untold: Notify,
     dead_dropped: AtomicU64,
     closed: AtomicBool,
 }
 
-/// The bounds of a [`SqlTaskQueue`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SqlQueueOptions {
-    /// Tasks that wait or are leased, over all queues; beyond it `Overloaded`.
-    pub tasks_max: u32,
-    /// Dead letters over all queues; beyond it the lowest ids are dropped.
-    pub dead_max: u32,
-}
-
-impl Default for SqlQueueOptions {
-    fn default() -> Self {
-        Self { tasks_max: 1_000_000, dead_max: 100_000 }
-    }
-}
-
 const FULL: &str = "the task queue is full";
+const NOT_OURS: &str = "the task is no longer ours";
+
+/// True if a batch with [`completion_steps`](TaskQueue::completion_steps) was rolled back because
+/// the task has gone to another worker, whose effect it will be.
+pub fn is_lease_lost(failed: &StepError) -> bool {
+    failed.step.is_some()
+        && failed.error.kind() == ErrorKind::Conflict
+        && failed.error.message() == NOT_OURS
+}
 
 impl SqlTaskQueue {
     /// A queue on the tables that zmsg's migrations made in `store`.
     ///
     /// # Errors
-    /// `Unsupported` on a database for which this version has no queue: use the memory queue.
+    /// `Unsupported` on a database for which this version has no queue: none at present.
     pub fn new(
         store: Arc<dyn SqlStore>,
         clock: Arc<dyn Clock>,
@@ -69,15 +97,22 @@ impl SqlTaskQueue {
     ) -> Result<Self> {
         let texts = match store.dialect() {
             Dialect::Sqlite => &sqlite::TEXTS,
-            Dialect::Postgres => {
-                let message = "the task queue cannot use this database";
-                return Err(Error::new(ErrorKind::Unsupported, message)
-                    .with_context("dialect", format!("{:?}", store.dialect())));
-            }
+            Dialect::Postgres => &postgres::TEXTS,
         };
-        let (changes, dead_dropped) = (Changes::default(), AtomicU64::new(0));
-        let closed = AtomicBool::new(false);
-        Ok(Self { store, clock, options, texts, changes, dead_dropped, closed })
+        Ok(Self {
+            store,
+            clock,
+            options,
+            texts,
+            room: texts.count_live.map(|_| Room::new(options.tasks_max)),
+            counting: tokio::sync::Mutex::default(),
+            buried: AtomicU64::new(0),
+            changes: Changes::default(),
+            name: Uuid::new_v4(),
+            untold: Notify::new(),
+            dead_dropped: AtomicU64::new(0),
+            closed: AtomicBool::new(false),
+        })
     }
 
     fn open(&self) -> Result<&dyn SqlStore> {
@@ -87,16 +122,19 @@ impl SqlTaskQueue {
         Ok(&*self.store)
     }
 
-    /// The last step of a transaction that adds live tasks.
-    fn within_bounds(&self) -> Step {
-        Step::must(self.texts.check_live(self.options.tasks_max), Expect::Exactly(1), FULL)
+    fn now(&self) -> Now {
+        let wall = self.clock.wall();
+        let bind = match (self.options.clock, self.store.dialect()) {
+            (QueueClock::Database, Dialect::Postgres) => Value::Null,
+            _ => Value::Int(i64::try_from(wall).unwrap_or(i64::MAX)),
+        };
+        Now { wall, bind }
     }
 
-    fn refusal(&self, failed: StepError) -> Error {
-        if failed.error.kind() == ErrorKind::Conflict && failed.error.message() == FULL {
-            return Error::overloaded("tasks_max").with_context("max", self.options.tasks_max);
-        }
-        failed.into()
+    /// Tells those who wait, in this process and, if somebody runs the wake-ups, in others.
+    fn tell(&self) {
+        self.changes.tell();
+        self.untold.notify_one();
     }
 
     /// Runs a change of one task; whether it took place.
@@ -106,14 +144,6 @@ impl SqlTaskQueue {
 
     async fn fetch_one(&self, query: Statement) -> Result<Option<Row>> {
         Ok(self.open()?.fetch(&query).await?.pop())
-    }
-
-    fn note_dropped(&self, dropped: &[Row]) -> Result<()> {
-        for row in dropped {
-            tracing::warn!(id = %rows::id(row, 0)?, "dropped a dead letter: too many");
-        }
-        self.dead_dropped.fetch_add(dropped.len() as u64, Relaxed);
-        Ok(())
     }
 }
 
@@ -131,18 +161,10 @@ impl TaskQueue for SqlTaskQueue {
 
     async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>> {
         tasks.iter().try_for_each(NewTask::check)?;
-        let store = self.open()?;
-        let (now, expected) = (self.clock.wall(), tasks.len());
-        let insert = |task| Step::any(self.texts.insert(task, now));
-        let mut steps: Vec<Step> = tasks.into_iter().map(insert).collect();
-        steps.push(self.within_bounds());
-        let refused = |failed| self.refusal(failed).during("queue.enqueue");
-        let outcomes = store.execute_all(steps).await.map_err(refused)?;
-        let answer = |changed| if changed > 0 { Enqueued::Accepted } else { Enqueued::Duplicate };
-        let answers: Vec<Enqueued> =
-            outcomes.iter().take(expected).map(|outcome| answer(outcome.changed)).collect();
+        self.open()?;
+        let answers = self.take_in(tasks).await.map_err(|error| error.during("queue.enqueue"))?;
         if answers.contains(&Enqueued::Accepted) {
-            self.changes.tell();
+            self.tell();
         }
         Ok(answers)
     }
@@ -152,21 +174,30 @@ impl TaskQueue for SqlTaskQueue {
         if max == 0 {
             return Ok(Vec::new());
         }
-        let now = self.clock.wall();
-        let lease = self.texts.lease(queue, max, now, lease_end(now, for_));
+        let lease = self.texts.lease(queue, max, &self.now(), for_);
         let leased = store.execute(&lease).await.map_err(|error| error.during("queue.lease"))?;
+        let mut tasks = Vec::with_capacity(leased.rows.len());
+        for row in &leased.rows {
+            match rows::leased(row) {
+                Ok(task) => tasks.push(task),
+                Err(cause) => self.set_aside(row, &cause).await,
+            }
+        }
         // RETURNING promises no order.
-        let mut tasks = leased.rows.iter().map(rows::leased).collect::<Result<Vec<_>>>()?;
         tasks.sort_unstable_by_key(|(due, task)| (*due, task.id));
         Ok(tasks.into_iter().map(|(_, task)| task).collect())
     }
 
     async fn extend(&self, task: &LeasedTask, for_: Duration) -> Result<bool> {
-        self.change(self.texts.extend(task, lease_end(self.clock.wall(), for_))).await
+        self.change(self.texts.extend(task, &self.now(), for_)).await
     }
 
     async fn complete(&self, task: &LeasedTask) -> Result<bool> {
         self.change(self.texts.complete(task)).await
+    }
+
+    fn completion_steps(&self, task: &LeasedTask) -> Option<Vec<Step>> {
+        Some(vec![Step::must(self.texts.complete(task), Expect::Exactly(1), NOT_OURS)])
     }
 
     async fn retry(
@@ -176,34 +207,41 @@ impl TaskQueue for SqlTaskQueue {
         cause: &Error,
         counts: bool,
     ) -> Result<bool> {
-        let retry = self.texts.retry(task, due, cause_text(cause), counts);
+        let now = self.now();
+        let retry = self.texts.retry(task, due, cause_text(cause), counts, &now);
         let given_back = self.change(retry).await?;
-        if given_back {
+        if given_back && due <= now.wall {
+            self.tell();
+        } else if given_back {
+            // This process will look when it is due, and others at their next poll.
             self.changes.tell();
         }
         Ok(given_back)
     }
 
     async fn bury(&self, task: &LeasedTask, cause: &Error) -> Result<bool> {
-        let bury = self.texts.bury(task, cause_text(cause), self.clock.wall());
-        let trim = self.texts.trim_dead(self.options.dead_max);
-        let steps = vec![Step::any(bury), Step::any(trim)];
-        let outcomes = self.open()?.execute_all(steps).await?;
-        let [buried, trimmed] = outcomes.as_slice() else {
-            return Err(Error::new(
-                ErrorKind::Unexpected,
-                "the store gave another number of answers",
-            ));
-        };
-        self.note_dropped(&trimmed.rows)?;
-        Ok(buried.changed > 0)
+        let store = self.open()?;
+        let mut steps = vec![Step::any(self.texts.bury(task, cause_text(cause), &self.now()))];
+        if self.is_time_to_trim() {
+            steps.push(Step::any(self.texts.trim_dead(self.options.dead_max)));
+        }
+        let outcomes = store.execute_all(steps).await?;
+        if let Some(trimmed) = outcomes.get(1) {
+            self.note_dropped(&trimmed.rows)?;
+        }
+        Ok(outcomes.first().is_some_and(|buried| buried.changed > 0))
     }
 
     async fn next_due(&self, queue: &str) -> Result<Option<UnixMillis>> {
-        match self.fetch_one(self.texts.next_due(queue)).await? {
-            Some(row) => rows::maybe_millis(&row, 0),
-            None => Ok(None),
-        }
+        let now = self.now();
+        let Some(row) = self.fetch_one(self.texts.next_due(queue, &now)).await? else {
+            return Ok(None);
+        };
+        // By the caller's clock: a caller waits by that.
+        Ok(rows::next_due(&row)?.map(|next| match next {
+            NextDue::In(pause) => lease_end(now.wall, Duration::from_millis(pause)),
+            NextDue::Since(pause) => now.wall.saturating_sub(pause),
+        }))
     }
 
     fn changed(&self) -> BoxFuture<'_, ()> {
@@ -217,17 +255,24 @@ impl TaskQueue for SqlTaskQueue {
         limit: usize,
     ) -> Result<Vec<DeadTask>> {
         let found = self.open()?.fetch(&self.texts.dead_letters(queue, after, limit)).await?;
-        found.iter().map(rows::dead).collect()
+        let readable = |row| match rows::dead(row) {
+            Ok(dead) => Some(dead),
+            Err(error) => {
+                tracing::error!(%error, "a dead letter has no id that can be read");
+                None
+            }
+        };
+        Ok(found.iter().filter_map(readable).collect())
     }
 
     async fn retry_dead(&self, id: TaskId) -> Result<bool> {
-        let back = Step::any(self.texts.retry_dead(id, self.clock.wall()));
+        let back = Step::any(self.texts.retry_dead(id, &self.now()));
         let steps = vec![back, self.within_bounds()];
         let refused = |failed| self.refusal(failed).during("queue.retry_dead");
         let outcomes = self.open()?.execute_all(steps).await.map_err(refused)?;
         let brought_back = outcomes.first().is_some_and(|outcome| outcome.changed > 0);
         if brought_back {
-            self.changes.tell();
+            self.tell();
         }
         Ok(brought_back)
     }
@@ -241,9 +286,8 @@ impl TaskQueue for SqlTaskQueue {
     }
 
     async fn stats(&self, queue: &str) -> Result<QueueStats> {
-        let now = self.clock.wall();
-        let row = self.fetch_one(self.texts.stats(queue, now)).await?;
-        let stats = row.as_ref().map(|row| rows::stats(row, now)).transpose()?.unwrap_or_default();
+        let row = self.fetch_one(self.texts.stats(queue, &self.now())).await?;
+        let stats = row.as_ref().map(rows::stats).transpose()?.unwrap_or_default();
         Ok(QueueStats { dead_dropped: self.dead_dropped.load(Relaxed), ..stats })
     }
 

@@ -13,10 +13,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use zmsg_core::{Clock, Result};
+use zmsg_core::{Backoff, Clock, Result};
 
 pub use self::counters::{WorkerCounters, WorkerStats};
-pub use self::handler::TaskHandler;
+pub use self::handler::{Ending, TaskHandler};
 pub use self::options::WorkerOptions;
 
 use self::attempt::Crew;
@@ -27,7 +27,8 @@ use super::record::LeasedTask;
 /// Runs the tasks of one queue, several at a time.
 ///
 /// - It looks when the queue says that something changed, when the next task is due (to the
-///   millisecond), and at least every `poll_max`.
+///   millisecond), and at least every `poll_max`, drawn anew each time from its upper half.
+/// - Where the queue offers it, the end of a task is part of the transaction of its effect.
 /// - A handler runs as a task of the tracker: its panic is one failed attempt, and the worker
 ///   lives on.
 /// - A handler that takes longer than `task_timeout` is dropped; its attempt failed. One that
@@ -145,7 +146,9 @@ impl Worker {
         let due = queue.next_due(&options.queue).await?;
         let now = self.crew.clock.wall();
         let until_due = due.map(|due| Duration::from_millis(due.saturating_sub(now)));
-        Ok(Next::Due(until_due.unwrap_or(options.poll_max).min(options.poll_max)))
+        // Workers that were woken together do not poll together.
+        let poll = Backoff::new(options.poll_max, options.poll_max).delay(1);
+        Ok(Next::Due(until_due.unwrap_or(poll).min(poll)))
     }
 
     fn start(&self, task: LeasedTask, slot: OwnedSemaphorePermit, stopping: bool) {

@@ -4,67 +4,65 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
-use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zmsg_core::{
     Backoff, Clock, Error, ErrorKind, Result, Statement, SystemClock, TaskId, Timestamp, Value,
 };
-use zmsg_queue::{
-    Enqueued, NewTask, SqlQueueOptions, SqlTaskQueue, TaskQueue, TaskState, Worker, WorkerOptions,
-};
-use zmsg_store::{SqliteOptions, SqliteStore};
+use zmsg_queue::{Enqueued, NewTask, TaskQueue, TaskState, Worker, WorkerOptions};
 
+use crate::db::{Db, node};
 use crate::effect::Effect;
 use crate::flaky::Flaky;
 use crate::handler::{Event, Scripted};
 use crate::rig::{Rig, slow};
-use crate::sql::{LEASE, Sqlite};
+use crate::sql::LEASE;
 
 /// Numbers went through JSON: ids beyond 2^53 changed, bytes became text.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d_z1_binds_come_back_as_they_were() {
-    let binds = vec![
-        Value::Int(i64::MAX),
-        Value::Int(9_007_199_254_740_993),
-        Value::Float(-0.0),
-        Value::Bytes(vec![0, 255, 128].into()),
-        Value::Text("8".into()),
-        Value::Timestamp(Timestamp(1_750_000_000_000_001)),
-        Value::Null,
-    ];
-    let statement = Statement::new("INSERT INTO t VALUES (?, ?, ?, ?, ?, ?, ?)", binds);
-    let payload = postcard::to_allocvec(&statement).unwrap();
-    let sqlite = Sqlite::new();
-    let queue = sqlite.queue_on(sqlite.store().await);
-    queue.enqueue(NewTask::new(TaskId::generate(), "save", payload)).await.unwrap();
-    let leased = queue.lease("default", 1, LEASE).await.unwrap().remove(0);
-    assert_eq!(postcard::from_bytes::<Statement>(&leased.payload).unwrap(), statement);
+    for db in Db::each().await {
+        let binds = vec![
+            Value::Int(i64::MAX),
+            Value::Int(9_007_199_254_740_993),
+            Value::Float(-0.0),
+            Value::Bytes(vec![0, 255, 128].into()),
+            Value::Text("8".into()),
+            Value::Timestamp(Timestamp(1_750_000_000_000_001)),
+            Value::Null,
+        ];
+        let statement = Statement::new("INSERT INTO t VALUES (?, ?, ?, ?, ?, ?, ?)", binds);
+        let payload = postcard::to_allocvec(&statement).unwrap();
+        let queue = db.queue_on(db.store().await);
+        queue.enqueue(NewTask::new(TaskId::generate(), "save", payload)).await.unwrap();
+        let leased = queue.lease("default", 1, LEASE).await.unwrap().remove(0);
+        assert_eq!(postcard::from_bytes::<Statement>(&leased.payload).unwrap(), statement);
+    }
 }
 
 /// A crash between the SQL and the removal of its task ran the SQL twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d_z2_an_effect_happens_once_although_the_handler_runs_twice() {
-    let sqlite = Sqlite::new();
-    let store = sqlite.store().await;
-    let effect = Effect::new(store.clone()).await;
-    let queue = SqlTaskQueue::new(store, Arc::new(SystemClock), SqlQueueOptions::default());
-    let queue = Arc::new(queue.unwrap());
-    let applied = effect.clone();
-    let handler = Scripted::new(Arc::new(SystemClock), move |task| {
-        let effect = applied.clone();
-        async move {
-            effect.apply(task.id).await?;
-            assert!(task.attempt > 1, "a crash after the commit, as the test wants");
-            Ok(())
-        }
-    });
-    let task = NewTask::new(TaskId::generate(), "save", "payload");
-    queue.enqueue(task.clone()).await.unwrap();
-    run_until_ended(queue, handler.clone()).await;
-    assert_eq!(handler.starts().len(), 2);
-    assert_eq!(handler.endings(), [Event::Completed(task.id)]);
-    assert_eq!(effect.times().await, 1);
+    for db in Db::each().await {
+        let store = db.store().await;
+        let effect = Effect::new(store.clone()).await;
+        let queue = node(store);
+        let applied = effect.clone();
+        let handler = Scripted::new(Arc::new(SystemClock), move |task| {
+            let effect = applied.clone();
+            async move {
+                effect.apply(task.id).await?;
+                assert!(task.attempt > 1, "a crash after the commit, as the test wants");
+                Ok(())
+            }
+        });
+        let task = NewTask::new(TaskId::generate(), "save", "payload");
+        queue.enqueue(task.clone()).await.unwrap();
+        run_until_ended(queue, handler.clone()).await;
+        assert_eq!(handler.starts().len(), 2);
+        assert_eq!(handler.endings(), [Event::Completed(task.id)]);
+        assert_eq!(effect.times().await, 1);
+    }
 }
 
 /// The configured number of attempts was never used, and the first retry had no delay.
@@ -103,38 +101,37 @@ async fn d_z5_a_delay_of_100_ms_is_100_ms() {
 /// An enqueue without an answer was followed by the SQL itself, and the queue ran it again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d_z7_a_fallback_after_an_unanswered_enqueue_does_not_double_the_effect() {
-    let sqlite = Sqlite::new();
-    let store = sqlite.store().await;
-    let effect = Effect::new(store.clone()).await;
-    let queue = SqlTaskQueue::new(store, Arc::new(SystemClock), SqlQueueOptions::default());
-    let queue = Flaky::new(Arc::new(queue.unwrap()));
-    queue.enqueue_unanswered.store(1, SeqCst);
-    let task = NewTask::new(TaskId::generate(), "save", "payload");
-    assert!(queue.enqueue(task.clone()).await.unwrap_err().is_outcome_unknown());
-    assert_eq!(queue.enqueue(task.clone()).await.unwrap(), Enqueued::Duplicate);
-    effect.apply(task.id).await.unwrap(); // the fallback, with the same id
+    for db in Db::each().await {
+        let store = db.store().await;
+        let effect = Effect::new(store.clone()).await;
+        let queue = Flaky::new(node(store));
+        queue.enqueue_unanswered.store(1, SeqCst);
+        let task = NewTask::new(TaskId::generate(), "save", "payload");
+        assert!(queue.enqueue(task.clone()).await.unwrap_err().is_outcome_unknown());
+        assert_eq!(queue.enqueue(task.clone()).await.unwrap(), Enqueued::Duplicate);
+        effect.apply(task.id).await.unwrap(); // the fallback, with the same id
 
-    let applied = effect.clone();
-    let handler = Scripted::new(Arc::new(SystemClock), move |task| {
-        let effect = applied.clone();
-        async move { effect.apply(task.id).await }
-    });
-    run_until_ended(queue, handler.clone()).await;
-    assert_eq!(handler.endings(), [Event::Completed(task.id)]);
-    assert_eq!(effect.times().await, 1);
+        let applied = effect.clone();
+        let handler = Scripted::new(Arc::new(SystemClock), move |task| {
+            let effect = applied.clone();
+            async move { effect.apply(task.id).await }
+        });
+        run_until_ended(queue, handler.clone()).await;
+        assert_eq!(handler.endings(), [Event::Completed(task.id)]);
+        assert_eq!(effect.times().await, 1);
+    }
 }
 
 /// A worker that could not start said so in the log only.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn d_z8b_a_worker_without_its_table_ends_with_the_error() {
-    let dir = TempDir::new().unwrap();
-    let options = SqliteOptions::new(dir.path().join("empty.db"));
-    let store = Arc::new(SqliteStore::open(options).await.unwrap());
-    let queue = SqlTaskQueue::new(store, Arc::new(SystemClock), SqlQueueOptions::default());
-    let handler = Scripted::new(Arc::new(SystemClock), |_| async { Ok(()) });
-    let worker = worker(Arc::new(queue.unwrap()), handler, TaskTracker::new());
-    let error = worker.run(CancellationToken::new()).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    for db in Db::each().await {
+        let queue = node(db.empty_store().await);
+        let handler = Scripted::new(Arc::new(SystemClock), |_| async { Ok(()) });
+        let worker = worker(queue, handler, TaskTracker::new());
+        let error = worker.run(CancellationToken::new()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    }
 }
 
 /// A payload that nobody can read was tried 25 times.

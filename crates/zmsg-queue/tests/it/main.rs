@@ -1,13 +1,22 @@
 //! The promises of zmsg-queue, signed by its backends, and the worker's own.
 
+#![expect(clippy::unwrap_used, reason = "bodies of tests that run on each database are no tests")]
+
 mod defects;
 mod inbox;
 mod memory;
 mod sql;
 mod stopping;
 mod worker;
+mod one_commit;
+mod outbox;
+mod nodes;
+mod wakeups;
+mod unreadable;
+mod killed;
 
 mod clock;
+mod db;
 mod effect;
 mod flaky;
 mod handler;

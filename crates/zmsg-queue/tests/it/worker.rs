@@ -10,13 +10,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zmsg_core::{Clock, Error, ErrorKind, Result, SystemClock};
 use zmsg_queue::{
-    LeasedTask, SqlQueueOptions, SqlTaskQueue, TaskHandler, TaskQueue, TaskState, Worker,
-    WorkerOptions, WorkerStats,
+    LeasedTask, TaskHandler, TaskQueue, TaskState, Worker, WorkerOptions, WorkerStats,
 };
 
+use crate::db::{Db, node};
 use crate::handler::{Event, Scripted};
 use crate::rig::{Rig, slow};
-use crate::sql::{Sqlite, task};
+use crate::sql::task;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -50,26 +50,23 @@ async fn an_enqueue_wakes_the_worker_without_polling() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_task_of_another_process_is_found_by_polling() {
-    let sqlite = Sqlite::new();
-    let store = sqlite.store().await;
-    let open = || {
-        let options = SqlQueueOptions::default();
-        SqlTaskQueue::new(store.clone(), Arc::new(SystemClock), options).unwrap()
-    };
-    let (ours, theirs) = (Arc::new(open()), open());
-    let handler = Scripted::new(Arc::new(SystemClock), |_| async { Ok(()) });
-    let poll_max = Duration::from_millis(20);
-    let options = WorkerOptions { poll_max, ..WorkerOptions::default() };
-    let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
-    let clock = Arc::new(SystemClock);
-    let worker = Worker::new(ours, handler.clone(), clock, tracker.clone(), options);
-    let run = tracker.spawn(worker.run(shutdown.clone()));
-    for count in 1..=3 {
-        theirs.enqueue(task()).await.unwrap();
-        handler.ended(count).await;
+    for db in Db::each().await {
+        let store = db.store().await;
+        let (ours, theirs) = (node(store.clone()), node(store));
+        let handler = Scripted::new(Arc::new(SystemClock), |_| async { Ok(()) });
+        let poll_max = Duration::from_millis(20);
+        let options = WorkerOptions { poll_max, ..WorkerOptions::default() };
+        let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
+        let clock = Arc::new(SystemClock);
+        let worker = Worker::new(ours, handler.clone(), clock, tracker.clone(), options);
+        let run = tracker.spawn(worker.run(shutdown.clone()));
+        for count in 1..=3 {
+            theirs.enqueue(task()).await.unwrap();
+            handler.ended(count).await;
+        }
+        shutdown.cancel();
+        run.await.unwrap().unwrap();
     }
-    shutdown.cancel();
-    run.await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

@@ -23,22 +23,26 @@ pub(super) fn leased(row: &Row) -> Result<(UnixMillis, LeasedTask)> {
     Ok((millis(row, 9)?, task))
 }
 
+/// A dead letter, whatever its row holds: it is what people look at to see what is wrong. Only
+/// its id must be one.
 pub(super) fn dead(row: &Row) -> Result<DeadTask> {
+    let text = |index| row.at(index).ok().and_then(Value::to_bytes).unwrap_or_default();
+    let text = |index| String::from_utf8_lossy(&text(index)).into_owned();
     Ok(DeadTask {
         id: id(row, 0)?,
-        queue: row.text(1)?.to_owned(),
-        kind: row.text(2)?.to_owned(),
-        payload: row.bytes(3)?.clone(),
-        attempts: small(row, 4)?,
-        cause: row.at(5)?.as_text().unwrap_or_default().to_owned(),
-        created: millis(row, 6)?,
-        died: maybe_millis(row, 7)?.unwrap_or_default(),
+        queue: text(1),
+        kind: text(2),
+        payload: row.bytes(3).cloned().unwrap_or_default(),
+        attempts: u32::try_from(clamped(row, 4)?).unwrap_or(u32::MAX),
+        cause: text(5),
+        created: clamped(row, 6)?,
+        died: clamped(row, 7)?,
     })
 }
 
 pub(super) fn state(row: &Row) -> Result<TaskState> {
     match row.text(0)? {
-        "pending" => Ok(TaskState::Pending { due: millis(row, 1)? }),
+        "pending" => Ok(TaskState::Pending { due: clamped(row, 1)? }),
         "leased" => Ok(TaskState::Leased),
         "dead" => {
             Ok(TaskState::Dead { cause: row.at(2)?.as_text().unwrap_or_default().to_owned() })
@@ -47,15 +51,34 @@ pub(super) fn state(row: &Row) -> Result<TaskState> {
     }
 }
 
-pub(super) fn stats(row: &Row, now: UnixMillis) -> Result<QueueStats> {
-    let firsts = [maybe_millis(row, 4)?, maybe_millis(row, 5)?];
-    let oldest = firsts.into_iter().flatten().min().and_then(|moment| now.checked_sub(moment));
+/// How far off the earliest moment of a queue is.
+pub(super) enum NextDue {
+    In(u64),
+    Since(u64),
+}
+
+pub(super) fn next_due(row: &Row) -> Result<Option<NextDue>> {
+    if row.at(0)?.is_null() {
+        return Ok(None);
+    }
+    let (moment, now) = (clamped(row, 0)?, clamped(row, 1)?);
+    Ok(Some(match moment.checked_sub(now) {
+        Some(pause) => NextDue::In(pause),
+        None => NextDue::Since(now - moment),
+    }))
+}
+
+pub(super) fn stats(row: &Row) -> Result<QueueStats> {
+    let now = clamped(row, 6)?;
+    let known = |index: &usize| row.at(*index).is_ok_and(|value| !value.is_null());
+    let firsts = [4, 5].into_iter().filter(known).map(|index| clamped(row, index));
+    let oldest = firsts.collect::<Result<Vec<_>>>()?.into_iter().min();
     Ok(QueueStats {
-        due: millis(row, 0)?,
-        pending: millis(row, 1)?,
-        leased: millis(row, 2)?,
-        dead: millis(row, 3)?,
-        oldest_due_age: oldest.map(Duration::from_millis),
+        due: clamped(row, 0)?,
+        pending: clamped(row, 1)?,
+        leased: clamped(row, 2)?,
+        dead: clamped(row, 3)?,
+        oldest_due_age: oldest.and_then(|at| now.checked_sub(at)).map(Duration::from_millis),
         dead_dropped: 0,
     })
 }
@@ -69,8 +92,14 @@ pub(super) fn id(row: &Row, index: usize) -> Result<TaskId> {
     }
 }
 
-pub(super) fn maybe_millis(row: &Row, index: usize) -> Result<Option<UnixMillis>> {
-    if row.at(index)?.is_null() { Ok(None) } else { millis(row, index).map(Some) }
+/// What stands where an id should, for people.
+pub(super) fn shown(id: &Value) -> String {
+    id.to_bytes().map_or_else(String::new, |bytes| format!("{bytes:x}"))
+}
+
+/// A number for people and for waiting: what zmsg never wrote counts as 0.
+pub(super) fn clamped(row: &Row, index: usize) -> Result<u64> {
+    Ok(u64::try_from(row.at(index)?.as_int().unwrap_or_default()).unwrap_or_default())
 }
 
 fn millis(row: &Row, index: usize) -> Result<u64> {

@@ -2,44 +2,53 @@
 
 use super::texts::Texts;
 
-/// SQLite has one writer at a time, so a statement that selects and updates needs no row locks;
-/// PostgreSQL's inner selects take `FOR UPDATE SKIP LOCKED`. The first inner select of `lease`
-/// walks its partial index in order and stops at its limit; the second sorts the leases that ran
-/// out, which are few: what workers held when they stopped.
+/// SQLite has one writer at a time, so a statement that selects and updates needs no row locks.
+/// The first inner select of `lease` walks its partial index in order and stops at its limit; the
+/// second sorts the leases that ran out, which are few: what workers held when they stopped.
+/// Triggers keep the numbers of live and dead tasks in the one row of `zmsg_task_counts`.
 pub(super) const TEXTS: Texts = Texts {
     insert: "\
 INSERT INTO zmsg_tasks
   (id, queue, kind, payload, state, due_ms, attempt, attempts_max, attempts_spared,
    lease_until_ms, created_ms)
-VALUES (?, ?, ?, ?, 'pending', ?, 0, ?, 0, 0, ?)
+VALUES (?, ?, ?, ?, 'pending', max(0, ? + ?), 0, ?, 0, 0, ?)
 ON CONFLICT (id) DO NOTHING",
 
-    check_live: "UPDATE zmsg_task_counts SET live = live WHERE live <= ?",
+    insert_all: None,
+
+    check_live: "SELECT 1 FROM zmsg_task_counts WHERE live <= ?",
+
+    count_live: None,
 
     lease: "\
-UPDATE zmsg_tasks SET state = 'leased', attempt = attempt + 1, lease_until_ms = ?
-WHERE id IN (
-  SELECT id FROM (
-    SELECT id, due_ms FROM (
-      SELECT id, due_ms FROM zmsg_tasks
-      WHERE state = 'pending' AND queue = ? AND due_ms <= ? ORDER BY due_ms, id LIMIT ?)
-    UNION ALL
-    SELECT id, due_ms FROM (
-      SELECT id, due_ms FROM zmsg_tasks
-      WHERE state = 'leased' AND queue = ? AND lease_until_ms <= ?
-      ORDER BY due_ms, id LIMIT ?))
-  ORDER BY due_ms, id LIMIT ?)
+WITH ready (id, due_ms) AS (
+  SELECT id, due_ms FROM (
+    SELECT id, due_ms FROM zmsg_tasks
+    WHERE state = 'pending' AND queue = ? AND due_ms <= ? ORDER BY due_ms, id LIMIT ?)
+  UNION ALL
+  SELECT id, due_ms FROM (
+    SELECT id, due_ms FROM zmsg_tasks
+    WHERE state = 'leased' AND queue = ? AND lease_until_ms <= ?
+    ORDER BY due_ms, id LIMIT ?))
+UPDATE zmsg_tasks
+SET state = 'leased', attempt = min(attempt, 4294967295) + 1, lease_until_ms = ? + ?
+WHERE id IN (SELECT id FROM ready ORDER BY due_ms, id LIMIT ?)
 RETURNING id, queue, kind, payload, attempt, attempts_max, attempts_spared, lease_until_ms,
   created_ms, due_ms",
 
+    set_aside: "\
+UPDATE zmsg_tasks
+SET id = ?, state = 'dead', lease_until_ms = 0, last_error = ?, dead_ms = ?
+WHERE id = ? AND state = 'leased'",
+
     extend: "\
-UPDATE zmsg_tasks SET lease_until_ms = ? WHERE id = ? AND attempt = ? AND state = 'leased'",
+UPDATE zmsg_tasks SET lease_until_ms = ? + ? WHERE id = ? AND attempt = ? AND state = 'leased'",
 
     complete: "DELETE FROM zmsg_tasks WHERE id = ? AND attempt = ? AND state = 'leased'",
 
     retry: "\
 UPDATE zmsg_tasks
-SET state = 'pending', due_ms = ?, lease_until_ms = 0, last_error = ?,
+SET state = 'pending', due_ms = max(0, ? + ?), lease_until_ms = 0, last_error = ?,
   attempts_spared = attempts_spared + ?
 WHERE id = ? AND attempt = ? AND state = 'leased'",
 
@@ -54,7 +63,7 @@ DELETE FROM zmsg_tasks WHERE id IN (
 RETURNING id",
 
     next_due: "\
-SELECT min(moment) FROM (
+SELECT min(moment), ? FROM (
   SELECT min(due_ms) AS moment FROM zmsg_tasks WHERE state = 'pending' AND queue = ?
   UNION ALL
   SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?)",
@@ -85,5 +94,6 @@ SELECT
   (SELECT count(*) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?),
   (SELECT count(*) FROM zmsg_tasks WHERE state = 'dead' AND queue = ?),
   (SELECT min(due_ms) FROM zmsg_tasks WHERE state = 'pending' AND queue = ?),
-  (SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?)",
+  (SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?),
+  ?",
 };

@@ -1,16 +1,23 @@
 //! The statements of the queue: their texts, which differ by dialect, and their binds, which do
 //! not.
 
+use std::time::Duration;
+
 use zmsg_core::{Statement, TaskId, UnixMillis, Value};
 
-use crate::task::record::{LeasedTask, NewTask};
+use crate::task::record::{FAR, LeasedTask, NewTask, pause_until};
 
 /// The texts of one dialect. The binds of each are in the method of its name.
 #[derive(Debug)]
 pub(super) struct Texts {
     pub(super) insert: &'static str,
+    /// One statement for many tasks, where there are arrays.
+    pub(super) insert_all: Option<&'static str>,
     pub(super) check_live: &'static str,
+    /// Where no trigger counts.
+    pub(super) count_live: Option<&'static str>,
     pub(super) lease: &'static str,
+    pub(super) set_aside: &'static str,
     pub(super) extend: &'static str,
     pub(super) complete: &'static str,
     pub(super) retry: &'static str,
@@ -25,37 +32,82 @@ pub(super) struct Texts {
     pub(super) stats: &'static str,
 }
 
+/// The moment of a call: by the wall clock of this process, and for the statement, where NULL
+/// stands for the clock of the database.
+#[derive(Debug, Clone)]
+pub(super) struct Now {
+    pub(super) wall: UnixMillis,
+    pub(super) bind: Value,
+}
+
+impl Now {
+    /// How far off a moment is: what travels, because clocks differ and pauses do not.
+    pub(super) fn until(&self, moment: UnixMillis) -> Value {
+        Value::Int(pause_until(moment, self.wall))
+    }
+}
+
 impl Texts {
     /// Adds a task unless its id is there; changes one row or none.
-    pub(super) fn insert(&self, task: NewTask, now: UnixMillis) -> Statement {
-        let NewTask { id, queue, kind, payload, due, attempts_max } = task;
-        let task = [uuid(id), queue.into(), kind.into(), payload.into(), millis(due)];
-        let binds = task.into_iter().chain([attempts_max.into(), millis(now)]).collect();
-        Statement::new(self.insert, binds)
+    pub(super) fn insert(&self, task: NewTask, now: &Now) -> Statement {
+        let delay = now.until(task.due);
+        let NewTask { id, queue, kind, payload, due: _, attempts_max } = task;
+        let of_task = [uuid(id), queue.into(), kind.into(), payload.into()];
+        let rest = [now.bind.clone(), delay, attempts_max.into(), now.bind.clone()];
+        Statement::new(self.insert, of_task.into_iter().chain(rest).collect())
     }
 
-    /// Changes one row if at most `tasks_max` tasks are live, else none.
+    /// Adds those tasks whose ids are not there and returns their ids.
+    pub(super) fn insert_all(text: &'static str, tasks: Vec<NewTask>, now: &Now) -> Statement {
+        let mut columns: [Vec<Value>; 6] = Default::default();
+        for task in tasks {
+            let delay = now.until(task.due);
+            let NewTask { id, queue, kind, payload, due: _, attempts_max } = task;
+            let values =
+                [uuid(id), queue.into(), kind.into(), payload.into(), delay, attempts_max.into()];
+            columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
+        }
+        let arrays = columns.into_iter().map(Value::from);
+        let binds = [now.bind.clone(), now.bind.clone()].into_iter().chain(arrays);
+        Statement::query(text, binds.collect())
+    }
+
+    /// Gives one row if at most `tasks_max` tasks are live, else none.
     pub(super) fn check_live(&self, tasks_max: u32) -> Statement {
-        Statement::new(self.check_live, vec![tasks_max.into()])
+        let binds = match self.count_live {
+            None => vec![tasks_max.into()],
+            Some(_) => vec![tasks_max.into(), one_more(tasks_max)],
+        };
+        Statement::query(self.check_live, binds)
+    }
+
+    /// Counts the live tasks, up to one more than `tasks_max`.
+    pub(super) fn count_live(text: &'static str, tasks_max: u32) -> Statement {
+        Statement::query(text, vec![one_more(tasks_max)])
     }
 
     /// Leases and returns what [`rows::leased`](super::rows::leased) reads.
-    pub(super) fn lease(
-        &self,
-        queue: &str,
-        max: usize,
-        now: UnixMillis,
-        until: UnixMillis,
-    ) -> Statement {
-        let max = count(max);
-        let pending = [queue.into(), millis(now), max.clone()];
-        let expired = [queue.into(), millis(now), max.clone()];
-        let binds = [millis(until)].into_iter().chain(pending).chain(expired).chain([max]);
+    pub(super) fn lease(&self, queue: &str, max: usize, now: &Now, for_: Duration) -> Statement {
+        let (now, max) = (&now.bind, count(max));
+        let of_queue = || [queue.into(), now.clone(), max.clone()];
+        let update = [now.clone(), pause(for_), max.clone()];
+        let binds = of_queue().into_iter().chain(of_queue()).chain(update);
         Statement::query(self.lease, binds.collect())
     }
 
-    pub(super) fn extend(&self, task: &LeasedTask, until: UnixMillis) -> Statement {
-        self.fenced(self.extend, task, vec![millis(until)])
+    /// Makes a leased row a dead letter whose id is `new_id`.
+    pub(super) fn set_aside(
+        &self,
+        id: Value,
+        new_id: TaskId,
+        cause: String,
+        now: &Now,
+    ) -> Statement {
+        Statement::new(self.set_aside, vec![uuid(new_id), cause.into(), now.bind.clone(), id])
+    }
+
+    pub(super) fn extend(&self, task: &LeasedTask, now: &Now, for_: Duration) -> Statement {
+        self.fenced(self.extend, task, vec![now.bind.clone(), pause(for_)])
     }
 
     pub(super) fn complete(&self, task: &LeasedTask) -> Statement {
@@ -68,13 +120,15 @@ impl Texts {
         due: UnixMillis,
         cause: String,
         counts: bool,
+        now: &Now,
     ) -> Statement {
         let spared = Value::Int(i64::from(!counts));
-        self.fenced(self.retry, task, vec![millis(due), cause.into(), spared])
+        let binds = vec![now.bind.clone(), now.until(due), cause.into(), spared];
+        self.fenced(self.retry, task, binds)
     }
 
-    pub(super) fn bury(&self, task: &LeasedTask, cause: String, now: UnixMillis) -> Statement {
-        self.fenced(self.bury, task, vec![cause.into(), millis(now)])
+    pub(super) fn bury(&self, task: &LeasedTask, cause: String, now: &Now) -> Statement {
+        self.fenced(self.bury, task, vec![cause.into(), now.bind.clone()])
     }
 
     /// Drops the dead letters with the lowest ids until `dead_max` are left; returns the ids.
@@ -82,8 +136,9 @@ impl Texts {
         Statement::query(self.trim_dead, vec![dead_max.into()])
     }
 
-    pub(super) fn next_due(&self, queue: &str) -> Statement {
-        Statement::query(self.next_due, vec![queue.into(), queue.into()])
+    /// The earliest moment, and the moment of the statement.
+    pub(super) fn next_due(&self, queue: &str, now: &Now) -> Statement {
+        Statement::query(self.next_due, vec![now.bind.clone(), queue.into(), queue.into()])
     }
 
     pub(super) fn dead_letters(
@@ -102,8 +157,8 @@ impl Texts {
         }
     }
 
-    pub(super) fn retry_dead(&self, id: TaskId, now: UnixMillis) -> Statement {
-        Statement::new(self.retry_dead, vec![millis(now), uuid(id)])
+    pub(super) fn retry_dead(&self, id: TaskId, now: &Now) -> Statement {
+        Statement::new(self.retry_dead, vec![now.bind.clone(), uuid(id)])
     }
 
     pub(super) fn drop_dead(&self, id: TaskId) -> Statement {
@@ -114,12 +169,10 @@ impl Texts {
         Statement::query(self.state, vec![uuid(id)])
     }
 
-    pub(super) fn stats(&self, queue: &str, now: UnixMillis) -> Statement {
-        let (queue, now) = (Value::from(queue), millis(now));
-        let of_now = [queue.clone(), now];
-        let of_queue = [queue.clone(), queue.clone(), queue.clone(), queue.clone(), queue];
-        let binds = of_now.clone().into_iter().chain(of_now).chain(of_queue);
-        Statement::query(self.stats, binds.collect())
+    pub(super) fn stats(&self, queue: &str, now: &Now) -> Statement {
+        let of_now = || [queue.into(), now.bind.clone()];
+        let binds = of_now().into_iter().chain(of_now()).chain([(); 5].map(|()| queue.into()));
+        Statement::query(self.stats, binds.chain([now.bind.clone()]).collect())
     }
 
     /// A change that happens only while `task` is leased under its attempt.
@@ -133,9 +186,13 @@ fn uuid(id: TaskId) -> Value {
     Value::Uuid(id.0)
 }
 
-/// A moment as the database keeps it; beyond its range (292 million years) it means "never".
-fn millis(moment: UnixMillis) -> Value {
-    Value::Int(i64::try_from(moment).unwrap_or(i64::MAX))
+/// A duration in whole milliseconds.
+fn pause(pause: Duration) -> Value {
+    Value::Int(i64::try_from(pause.as_millis()).unwrap_or(FAR).min(FAR))
+}
+
+fn one_more(max: u32) -> Value {
+    Value::Int(i64::from(max) + 1)
 }
 
 fn count(count: usize) -> Value {

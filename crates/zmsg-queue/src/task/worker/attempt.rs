@@ -10,7 +10,7 @@ use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use zmsg_core::{Backoff, Clock, Error, ErrorKind, Result, UnixMillis};
 
 use super::counters::{WorkerCounters, count};
-use super::handler::TaskHandler;
+use super::handler::{Ending, TaskHandler};
 use super::options::WorkerOptions;
 use super::verdict::{Verdict, will_not_go_away};
 use crate::task::queue::TaskQueue;
@@ -33,7 +33,7 @@ pub(super) struct Crew {
 
 /// How the handler's part of an attempt ended.
 enum Ended {
-    Handled(Result<()>),
+    Handled(Result<Ending>),
     LeaseLost,
     GivenUp,
 }
@@ -87,7 +87,13 @@ impl Crew {
     /// when it is gone: two attempts of one worker at one task never overlap.
     async fn run(self: &Arc<Self>, task: &Arc<LeasedTask>) -> Ended {
         let (handler, argument) = (Arc::clone(&self.handler), Arc::clone(task));
-        let work = self.tracker.spawn(async move { handler.handle(&argument).await });
+        let completion = self.queue.completion_steps(task);
+        let work = self.tracker.spawn(async move {
+            match completion {
+                Some(completion) => handler.handle_within(&argument, completion).await,
+                None => handler.handle(&argument).await.map(|()| Ending::Open),
+            }
+        });
         let mut work = AbortOnDropHandle::new(work);
         let dropped = tokio::select! {
             biased;
@@ -124,7 +130,7 @@ impl Crew {
         }
     }
 
-    fn handled(&self, joined: Result<Result<()>, JoinError>) -> Result<()> {
+    fn handled(&self, joined: Result<Result<Ending>, JoinError>) -> Result<Ending> {
         joined.unwrap_or_else(|error| {
             if error.is_panic() {
                 count(&self.counters.panicked);
@@ -136,10 +142,13 @@ impl Crew {
     async fn settle(&self, task: &LeasedTask, verdict: Verdict) {
         let settled = match &verdict {
             Verdict::Complete => self.insist(task, || self.queue.complete(task)).await,
+            Verdict::Completed => Settled::Yes,
             Verdict::Retry { cause, failures, counts } => {
                 self.failed(task, cause);
                 let due = self.due_after(self.options.backoff.delay(*failures));
-                self.insist(task, || self.queue.retry(task, due, cause, *counts)).await
+                let settled =
+                    self.insist(task, || self.queue.retry(task, due, cause, *counts)).await;
+                self.found_after(task, cause, settled).await
             }
             Verdict::Bury { cause } => {
                 self.failed(task, cause);
@@ -150,7 +159,7 @@ impl Crew {
         match (settled, verdict) {
             (Settled::Unanswered, _) => count(&self.counters.unsettled),
             (Settled::Yes, Verdict::Retry { .. }) => count(&self.counters.retried),
-            (Settled::Yes | Settled::Found(None), Verdict::Complete) => {
+            (Settled::Yes | Settled::Found(None), Verdict::Complete | Verdict::Completed) => {
                 count(&self.counters.succeeded);
                 self.handler.completed(task).await;
             }
@@ -161,8 +170,20 @@ impl Crew {
                 count(&self.counters.buried);
                 self.handler.buried(task, &cause).await;
             }
+            (Settled::Found(None), Verdict::Retry { cause, .. }) if cause.is_outcome_unknown() => {
+                count(&self.counters.succeeded);
+                self.handler.completed(task).await;
+            }
             (Settled::No | Settled::Found(_), _) => self.lost(task),
         }
+    }
+
+    /// A commit without an answer may have been the end of the task too: where it then stands.
+    async fn found_after(&self, task: &LeasedTask, cause: &Error, settled: Settled) -> Settled {
+        if !matches!(settled, Settled::No) || !cause.is_outcome_unknown() {
+            return settled;
+        }
+        self.queue.state(task.id).await.map_or(settled, Settled::Found)
     }
 
     /// Asks the queue for a change until it answers or the worker leaves.

@@ -2,6 +2,7 @@
 
 use zmsg_core::{Error, ErrorKind, ErrorStatus, Result};
 
+use super::handler::Ending;
 use crate::task::record::LeasedTask;
 
 /// What becomes of a task.
@@ -9,6 +10,8 @@ use crate::task::record::LeasedTask;
 pub(super) enum Verdict {
     /// It is done.
     Complete,
+    /// It is done, and the queue knows.
+    Completed,
     /// It is tried again; the backoff is that of so many failures.
     Retry { cause: Error, failures: u32, counts: bool },
     /// It is given up.
@@ -18,8 +21,12 @@ pub(super) enum Verdict {
 impl Verdict {
     /// Decides by the kind first: whether a handler remembered to mark its error temporary must
     /// not decide between a retry and a dead letter.
-    pub(super) fn of(task: &LeasedTask, ended: Result<()>) -> Self {
-        let Err(cause) = ended else { return Self::Complete };
+    pub(super) fn of(task: &LeasedTask, ended: Result<Ending>) -> Self {
+        let cause = match ended {
+            Ok(Ending::Open) => return Self::Complete,
+            Ok(Ending::Completed) => return Self::Completed,
+            Err(cause) => cause,
+        };
         match cause.kind() {
             // The backend is away or is being closed: no fault of the task, so it costs nothing.
             ErrorKind::Unavailable | ErrorKind::Closed => {

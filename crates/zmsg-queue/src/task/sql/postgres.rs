@@ -1,0 +1,168 @@
+//! The texts for PostgreSQL.
+
+use super::texts::Texts;
+
+/// The moment of a statement in milliseconds: the bind, or the server's clock where it is NULL.
+/// `statement_timestamp` is stable within a statement, so that an index can be searched by it.
+macro_rules! now {
+    () => {
+        "coalesce(?::bigint, floor(extract(epoch FROM statement_timestamp()) * 1000)::bigint)"
+    };
+}
+
+/// `SKIP LOCKED` gives concurrent leasers different tasks without waiting. The selects that lock
+/// are materialized, because one that a join ran twice would lock twice as many; and the update
+/// looks its rows up by an array, which is planned as so many searches of the primary key
+/// whatever the planner thinks of the limits.
+pub(super) const TEXTS: Texts = Texts {
+    insert: concat!(
+        "INSERT INTO zmsg_tasks
+  (id, queue, kind, payload, state, due_ms, attempt, attempts_max, attempts_spared,
+   lease_until_ms, created_ms)
+VALUES (?, ?, ?, ?, 'pending', greatest(0, ",
+        now!(),
+        " + ?::bigint), 0, ?, 0, 0, ",
+        now!(),
+        ")
+ON CONFLICT (id) DO NOTHING"
+    ),
+
+    // In the order of ids, so that two that share ids wait for each other and do not deadlock.
+    insert_all: Some(concat!(
+        "INSERT INTO zmsg_tasks
+  (id, queue, kind, payload, state, due_ms, attempt, attempts_max, attempts_spared,
+   lease_until_ms, created_ms)
+SELECT task.id, task.queue, task.kind, task.payload, 'pending', greatest(0, ",
+        now!(),
+        " + task.delay), 0, task.attempts_max, 0, 0, ",
+        now!(),
+        "
+FROM unnest(?::uuid[], ?::text[], ?::text[], ?::bytea[], ?::bigint[], ?::bigint[])
+  WITH ORDINALITY AS task (id, queue, kind, payload, delay, attempts_max, place)
+ORDER BY task.id, task.place
+ON CONFLICT (id) DO NOTHING
+RETURNING id"
+    )),
+
+    check_live: "\
+SELECT 1 WHERE ?::bigint >= (
+  SELECT count(*) FROM (SELECT 1 FROM zmsg_tasks WHERE state <> 'dead' LIMIT ?) AS live)",
+
+    count_live: Some(
+        "\
+SELECT count(*) FROM (SELECT 1 FROM zmsg_tasks WHERE state <> 'dead' LIMIT ?) AS live",
+    ),
+
+    lease: concat!(
+        "WITH waiting AS MATERIALIZED (
+  SELECT id, due_ms FROM zmsg_tasks
+  WHERE state = 'pending' AND queue = ? AND due_ms <= ",
+        now!(),
+        "
+  ORDER BY due_ms, id LIMIT ? FOR UPDATE SKIP LOCKED),
+overdue AS MATERIALIZED (
+  SELECT id, due_ms FROM zmsg_tasks
+  WHERE state = 'leased' AND queue = ? AND lease_until_ms <= ",
+        now!(),
+        "
+  ORDER BY due_ms, id LIMIT ? FOR UPDATE SKIP LOCKED)
+UPDATE zmsg_tasks AS task
+SET state = 'leased', attempt = least(task.attempt, 4294967295) + 1, lease_until_ms = ",
+        now!(),
+        " + ?::bigint
+WHERE task.id = ANY (ARRAY(
+  SELECT ready.id FROM (SELECT * FROM waiting UNION ALL SELECT * FROM overdue) AS ready
+  ORDER BY ready.due_ms, ready.id LIMIT ?))
+RETURNING task.id, task.queue, task.kind, task.payload, task.attempt, task.attempts_max,
+  task.attempts_spared, task.lease_until_ms, task.created_ms, task.due_ms"
+    ),
+
+    set_aside: concat!(
+        "UPDATE zmsg_tasks
+SET id = ?, state = 'dead', lease_until_ms = 0, last_error = ?, dead_ms = ",
+        now!(),
+        "
+WHERE id = ? AND state = 'leased'"
+    ),
+
+    extend: concat!(
+        "UPDATE zmsg_tasks SET lease_until_ms = ",
+        now!(),
+        " + ?::bigint
+WHERE id = ? AND attempt = ? AND state = 'leased'"
+    ),
+
+    complete: "DELETE FROM zmsg_tasks WHERE id = ? AND attempt = ? AND state = 'leased'",
+
+    retry: concat!(
+        "UPDATE zmsg_tasks
+SET state = 'pending', due_ms = greatest(0, ",
+        now!(),
+        " + ?::bigint), lease_until_ms = 0, last_error = ?, attempts_spared = attempts_spared + ?
+WHERE id = ? AND attempt = ? AND state = 'leased'"
+    ),
+
+    bury: concat!(
+        "UPDATE zmsg_tasks SET state = 'dead', lease_until_ms = 0, last_error = ?, dead_ms = ",
+        now!(),
+        "
+WHERE id = ? AND attempt = ? AND state = 'leased'"
+    ),
+
+    trim_dead: "\
+DELETE FROM zmsg_tasks WHERE id = ANY (ARRAY(
+  SELECT id FROM zmsg_tasks WHERE state = 'dead' ORDER BY id DESC OFFSET ?))
+RETURNING id",
+
+    next_due: concat!(
+        "SELECT min(moment), ",
+        now!(),
+        " FROM (
+  SELECT min(due_ms) AS moment FROM zmsg_tasks WHERE state = 'pending' AND queue = ?
+  UNION ALL
+  SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?) AS moments"
+    ),
+
+    dead_letters: "\
+SELECT id, queue, kind, payload, attempt, last_error, created_ms, dead_ms FROM zmsg_tasks
+WHERE state = 'dead' AND id > ? ORDER BY id LIMIT ?",
+
+    dead_letters_of: "\
+SELECT id, queue, kind, payload, attempt, last_error, created_ms, dead_ms FROM zmsg_tasks
+WHERE state = 'dead' AND id > ? AND queue = ? ORDER BY id LIMIT ?",
+
+    retry_dead: concat!(
+        "UPDATE zmsg_tasks
+SET state = 'pending', due_ms = ",
+        now!(),
+        ", lease_until_ms = 0, attempts_spared = attempt, dead_ms = NULL
+WHERE id = ? AND state = 'dead'"
+    ),
+
+    drop_dead: "DELETE FROM zmsg_tasks WHERE id = ? AND state = 'dead'",
+
+    state: "SELECT state, due_ms, last_error FROM zmsg_tasks WHERE id = ?",
+
+    stats: concat!(
+        "SELECT
+  (SELECT count(*) FROM zmsg_tasks WHERE state = 'pending' AND queue = ? AND due_ms <= ",
+        now!(),
+        ") + (SELECT count(*) FROM zmsg_tasks
+       WHERE state = 'leased' AND queue = ? AND lease_until_ms <= ",
+        now!(),
+        "),
+  (SELECT count(*) FROM zmsg_tasks WHERE state = 'pending' AND queue = ?),
+  (SELECT count(*) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?),
+  (SELECT count(*) FROM zmsg_tasks WHERE state = 'dead' AND queue = ?),
+  (SELECT min(due_ms) FROM zmsg_tasks WHERE state = 'pending' AND queue = ?),
+  (SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?),
+  ",
+        now!()
+    ),
+};
+
+/// The channel on which queues of several processes tell each other that something changed.
+pub(super) const CHANNEL: &str = "zmsg_tasks";
+
+/// Tells the others; the payload is who says so.
+pub(super) const TELL: &str = "SELECT pg_notify(?, ?)";
