@@ -13,7 +13,7 @@ use zmsg_store::SqlStore;
 
 use crate::buffer::{BatchKey, Incoming, Shard};
 use crate::deadline::from_now;
-use crate::flush::{FlushObserver, Ledger};
+use crate::flush::{Catalog, FlushObserver, Ledger};
 use crate::flusher::Flusher;
 use crate::lane::Lane;
 use crate::policy::FlushPolicy;
@@ -56,13 +56,13 @@ const SHARDS: u16 = 16;
 impl Aggregator {
     /// Opens a new stream over this store.
     ///
-    /// The store must have zmsg's own tables and, if it is SQLite, the functions of
-    /// [`sqlite_functions`](crate::sqlite_functions). Flushes run as tasks on `tracker`; the
+    /// The store must have zmsg's own tables and functions from its migrations and, if it is
+    /// SQLite, be opened with [`sqlite_functions`](crate::sqlite_functions). Flushes run as tasks on `tracker`; the
     /// [`flusher`](Self::flusher) still has to be run by the owner.
     ///
     /// # Errors
-    /// `InvalidConfig` for a setting of zero and for a store without those tables or functions;
-    /// `Unsupported` for a dialect that folds are not written for; as the store otherwise.
+    /// `InvalidConfig` for a setting of zero and for a store without those tables or functions; as
+    /// the store otherwise.
     ///
     /// # Cancel safety
     /// Nothing is written; dropping the future changes nothing.
@@ -74,7 +74,7 @@ impl Aggregator {
         tracker: TaskTracker,
     ) -> Result<Self> {
         policy.check()?;
-        let ledger = Ledger { store, clock, stream: Uuid::now_v7() };
+        let ledger = Ledger { store, clock, stream: Uuid::now_v7(), catalog: Catalog::default() };
         ledger.check_store().await?;
         Ok(Self(Arc::new(Inner {
             policy,
@@ -258,16 +258,22 @@ impl Inner {
 impl Ledger {
     /// Finds out at the start what every flush would fail of.
     async fn check_store(&self) -> Result<()> {
-        crate::flush::check_dialect(self.store.dialect())?;
         self.probe("SELECT seq FROM zmsg_ledger LIMIT 0", "run zmsg's own migrations first")
             .await?;
         self.probe("SELECT id FROM zmsg_dead_letters LIMIT 0", "run zmsg's own migrations first")
             .await?;
-        if self.store.dialect() == Dialect::Sqlite {
-            let call = "SELECT zmsg_counter(NULL, 1, 0), zmsg_fold(NULL, '[1,\"zero\"]')";
-            self.probe(call, "open the SQLite store with sqlite_functions()").await?;
-        }
-        Ok(())
+        let (call, hint) = match self.store.dialect() {
+            Dialect::Sqlite => (
+                "SELECT zmsg_counter(NULL, 1, 0), zmsg_fold(NULL, '[1,\"zero\"]')",
+                "open the SQLite store with sqlite_functions()",
+            ),
+            Dialect::Postgres => (
+                "SELECT zmsg_add(NULL::bigint, 1::bigint), zmsg_counter(NULL::bigint, 1.0, 0.0), \
+                 zmsg_fold(NULL::bigint, '[1,\"zero\"]'::jsonb)",
+                "run zmsg's own migrations first",
+            ),
+        };
+        self.probe(call, hint).await
     }
 
     async fn probe(&self, query: &'static str, hint: &'static str) -> Result<()> {

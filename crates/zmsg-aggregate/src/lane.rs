@@ -12,7 +12,7 @@ use zmsg_core::{Error, ErrorKind, Result};
 
 use crate::aggregator::Inner;
 use crate::buffer::{Load, Shard};
-use crate::flush::{Flight, FlushGuard, Landing};
+use crate::flush::{Flight, Flushing, Landing};
 use crate::report::FlushReport;
 
 /// A shard with its way into the database: one flight at a time.
@@ -23,6 +23,9 @@ pub(crate) struct Lane {
     /// continued by whoever comes next.
     flight: Arc<tokio::sync::Mutex<Option<Flight>>>,
 }
+
+/// So often in a row the observer is asked anew before the attempt counts as failed.
+const OUTDATED_MAX: u32 = 4;
 
 impl Lane {
     pub(crate) fn new(shard: Shard) -> Self {
@@ -74,13 +77,10 @@ impl Inner {
     ) -> Result<Option<Landing>> {
         if held.is_none() {
             let Some(sealed) = lane.shard.seal() else { return Ok(None) };
-            *held = Some(Flight::new(lane.shard.index, sealed));
+            *held = Some(Flight::new(lane.shard.index, sealed, self.ledger.store.dialect()));
         }
         let Some(flight) = held.as_mut() else { return Ok(None) };
-        if flight.guard.is_none() {
-            flight.guard = Some(self.announce(flight).await?);
-        }
-        let landing = match flight.land(&self.ledger).await {
+        let landing = match self.land(flight).await {
             Ok(landing) => landing,
             Err(error) if flight.ledger_moved => {
                 flight.give_up(&error);
@@ -99,7 +99,23 @@ impl Inner {
         Ok(Some(landing))
     }
 
-    async fn announce(&self, flight: &Flight) -> Result<FlushGuard> {
+    /// Lands a flight, asking the observer anew when one of its checks failed.
+    async fn land(&self, flight: &mut Flight) -> Result<Landing> {
+        let mut outdated = 0;
+        loop {
+            if flight.checks.is_none() {
+                let Flushing { guard, checks } = self.announce(flight).await?;
+                flight.guard = Some(guard);
+                flight.checks = Some(checks);
+            }
+            match flight.land(&self.ledger).await {
+                Err(_) if flight.checks.is_none() && outdated < OUTDATED_MAX => outdated += 1,
+                landed => return landed,
+            }
+        }
+    }
+
+    async fn announce(&self, flight: &Flight) -> Result<Flushing> {
         let keys = flight.keys();
         let announced = AssertUnwindSafe(self.observer.flushing(&keys)).catch_unwind().await;
         announced.unwrap_or_else(|_panic| {

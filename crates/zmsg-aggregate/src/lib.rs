@@ -25,7 +25,8 @@ mod law;
 pub use aggregator::Aggregator;
 pub use algebra::{Fold, sqlite_functions};
 pub use flush::{
-    DeadLetter, DeadLetters, FlushGuard, FlushObserver, RetryReport, Unobserved, steps_for,
+    DeadLetter, DeadLetters, FlushGuard, FlushObserver, Flushing, RetryReport, Unobserved,
+    steps_for,
 };
 pub use flusher::Flusher;
 pub use policy::FlushPolicy;

@@ -72,8 +72,7 @@ fn decode_parts(parts: &[Json]) -> Option<Fold> {
     })
 }
 
-// The debug form of a float is the shortest text that reads back as the same bits, also for
-// the infinity that a run may pass through before it is set again.
+// The debug form of a float is the shortest text that reads back as the same bits.
 fn encode_float(value: f64) -> Json {
     format!("{value:?}").into()
 }

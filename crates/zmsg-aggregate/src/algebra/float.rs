@@ -6,11 +6,12 @@ use super::fold::not_a_number;
 
 /// Steps of a float counter.
 ///
-/// A step that sets swallows what came before it; after one, steps are computed at once. Others
-/// are kept and applied one by one, exactly as the database would, up to [`Self::STEPS_MAX`].
+/// A step that sets swallows what came before it. Others are kept and applied one by one, exactly
+/// as the database would, up to [`Self::STEPS_MAX`]: also after a set, because only the column
+/// knows whether it rounds as a float does or is a decimal.
 #[derive(Debug, Clone, Default)]
 pub struct FloatFold {
-    /// The value that a set, and what followed it, left; the column does not count then.
+    /// The value that a set left; the column does not count then.
     pub(super) start: Option<f64>,
     /// What happens to the column otherwise.
     pub(super) steps: Vec<FloatStep>,
@@ -54,15 +55,12 @@ impl FloatFold {
 
     /// This fold on a column that holds `x`, without looking at the column.
     pub(super) fn after(self, x: f64) -> Self {
-        Self { start: Some(self.run(x)), steps: Vec::new() }
+        Self { start: self.start.or(Some(x)), ..self }
     }
 
     pub(super) fn then(mut self, next: Self) -> Result<Self, (Self, Self)> {
         if next.start.is_some() {
             return Ok(next);
-        }
-        if let Some(x) = self.start {
-            return Ok(next.after(x));
         }
         if self.steps.len() + next.steps.len() > Self::STEPS_MAX {
             return Err((self, next));

@@ -1,5 +1,5 @@
-//! The functions that an embedded database borrows, so that folds are applied by Rust: SQLite's
-//! own arithmetic turns overflow into floats.
+//! The functions that apply folds inside the database. SQLite borrows them from Rust, because its
+//! own arithmetic turns overflow into floats; PostgreSQL has them from zmsg's migrations.
 
 use zmsg_core::{Error, ErrorKind, Result, Value};
 use zmsg_store::ScalarFunction;
@@ -11,6 +11,9 @@ pub(crate) const FOLD_FUNCTION: &str = "zmsg_fold";
 
 /// `zmsg_counter(column, a, b)`: a·column + b, without reading a text.
 pub(crate) const COUNTER_FUNCTION: &str = "zmsg_counter";
+
+/// `zmsg_add(column, b)`: column + b. PostgreSQL only.
+pub(crate) const ADD_FUNCTION: &str = "zmsg_add";
 
 /// The functions that flushes call; a SQLite store must be opened with them.
 pub fn sqlite_functions() -> Vec<ScalarFunction> {

@@ -25,4 +25,4 @@ pub use json::DEPTH_MAX;
 pub use patch::Patch;
 pub use slice::SliceFold;
 
-pub(crate) use functions::{COUNTER_FUNCTION, FOLD_FUNCTION};
+pub(crate) use functions::{ADD_FUNCTION, COUNTER_FUNCTION, FOLD_FUNCTION};

@@ -3,16 +3,20 @@
 use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Duration;
 
-use zmsg_core::{Error, ErrorKind, Key, Result};
+use zmsg_core::{Backoff, Error, ErrorKind, Key, Result, TableName};
+use zmsg_sqlbuilder::Dialect;
 use zmsg_store::{Outcome, Step, StepError};
 
 use super::FlushGuard;
 use super::group::{Group, Origin, groups_of};
 use super::ledger::{Ledger, Standing};
 use super::letter;
+use super::plan;
+use super::script::{Blame, Missing, Script};
 use super::steps::MISSING;
-use super::verdict::{Verdict, judge};
+use super::verdict::{Verdict, is_contention, judge};
 use crate::buffer::{Sealed, SealedInfo};
 
 /// One seal on its way into the database: its groups, and how far it has come.
@@ -28,6 +32,10 @@ pub(crate) struct Flight {
     pub(super) groups: Vec<Group>,
     phase: Phase,
     refused_one_by_one: usize,
+    /// How many statements of many groups were refused and sent in smaller parts.
+    divided: usize,
+    /// The last lot that was given to a part.
+    lots: u32,
     /// Why every group is to be committed as a dead letter first, once that was decided: a try
     /// whose answer was lost is found out by trying the same again.
     parking: Option<String>,
@@ -40,6 +48,8 @@ pub(crate) struct Flight {
     pub(super) landing: Landing,
     /// What the observer wants to be kept until the outcome is known.
     pub(crate) guard: Option<FlushGuard>,
+    /// What the observer wants to be checked; `None` if it has to be asked, or asked anew.
+    pub(crate) checks: Option<Vec<Step>>,
 }
 
 /// How far a flight has come.
@@ -71,24 +81,39 @@ pub(crate) struct Landing {
 /// After so many groups were refused one after the other, halving finds the rest faster.
 const REFUSED_ONE_BY_ONE_MAX: usize = 8;
 
+/// After so many refusals of statements of many groups, parking and halving finds the rest faster.
+const DIVIDED_MAX: usize = 24;
+
+/// A statement of many groups that was refused is sent in so many parts.
+const PARTS: usize = 8;
+
+/// After so many attempts in a row that others got in the way of, the flush counts as failed.
+const CONTENDED_MAX: u32 = 8;
+
+/// How long to get out of the way of others.
+const OUT_OF_THE_WAY: Backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(100));
+
 /// A lost answer is asked for so often before the attempt counts as failed.
 const RESOLVED_MAX: usize = 3;
 
 impl Flight {
-    pub(crate) fn new(shard: u16, sealed: Sealed) -> Self {
+    pub(crate) fn new(shard: u16, sealed: Sealed, dialect: Dialect) -> Self {
         let landing = Landing { ops: sealed.info.load.ops, ..Landing::default() };
         Self {
             info: sealed.info,
             shard,
-            groups: groups_of(sealed.batches),
+            groups: groups_of(sealed.batches, dialect),
             phase: Phase::Open,
             refused_one_by_one: 0,
+            divided: 0,
+            lots: 0,
             parking: None,
             ranges: Vec::new(),
             in_doubt: false,
             ledger_moved: false,
             landing,
             guard: None,
+            checks: None,
         }
     }
 
@@ -103,12 +128,17 @@ impl Flight {
     /// Why it did not, or why it is not known: call again with the same flight, unless
     /// `ledger_moved` says that it must not be done.
     pub(crate) async fn land(&mut self, ledger: &Ledger) -> Result<Landing> {
-        let mut resolved = 0;
+        let (mut resolved, mut contended) = (0, 0);
         loop {
             match &self.phase {
                 Phase::Open => match self.attempt(ledger).await? {
                     Attempt::Reached(phase) => self.phase = phase,
                     Attempt::Again => {}
+                    Attempt::Contended(_) if contended < CONTENDED_MAX => {
+                        contended += 1;
+                        tokio::time::sleep(OUT_OF_THE_WAY.delay(contended)).await;
+                    }
+                    Attempt::Contended(error) => return Err(error),
                     Attempt::Lost(_) if resolved < RESOLVED_MAX => resolved += 1,
                     Attempt::Lost(error) => return Err(error.temporary()),
                     Attempt::Moved(error) => {
@@ -146,50 +176,85 @@ impl Flight {
         if let Some(cause) = self.parking.clone() {
             return self.park(ledger, cause).await;
         }
-        let steps = self.steps(ledger)?;
-        let failed = match ledger.store.execute_all(steps).await {
+        let facts = plan::facts(ledger, &self.groups).await?;
+        let mut own = vec![self.advance(ledger)];
+        own.extend(ledger.durable());
+        let missing = Missing::Keep(self.origin(ledger), ledger.clock.wall());
+        let mut script = Script::of(own, self.checks(), &self.groups, &facts, missing)?;
+        let failed = match ledger.store.execute_all(std::mem::take(&mut script.steps)).await {
             Ok(outcomes) => {
-                self.took_effect(&outcomes);
+                self.took_effect(&script, &outcomes)?;
                 return Ok(Attempt::Reached(Phase::Landed));
             }
             Err(failed) => failed,
         };
-        match judge(&failed, 1) {
+        let blame = script.blame(&failed);
+        if blame == Some(Blame::Observer) {
+            self.checks = None;
+            return Err(failed.error.temporary());
+        }
+        match judge(&failed, script.own()) {
+            Verdict::Retry if is_contention(&failed.error) => {
+                script.note_contention();
+                Ok(Attempt::Contended(failed.error))
+            }
             Verdict::Retry => Err(failed.error),
             Verdict::Resolve => self.resolve(ledger, failed.error).await,
-            Verdict::Refused(step) => {
-                self.refuse(step.saturating_sub(1), failed.error.clone());
-                if self.refused_one_by_one > REFUSED_ONE_BY_ONE_MAX {
-                    return self.park(ledger, searching(&failed)).await;
-                }
-                Ok(Attempt::Again)
-            }
+            Verdict::Refused(_) => self.refused(ledger, blame, failed).await,
             Verdict::RefusedSomewhere => self.park(ledger, searching(&failed)).await,
         }
     }
 
-    fn steps(&self, ledger: &Ledger) -> Result<Vec<Step>> {
-        let mut steps = Vec::with_capacity(self.groups.len() + 1);
-        steps.push(self.advance(ledger));
-        let now = ledger.clock.wall();
-        for group in &self.groups {
-            steps.push(group.step(self.origin(ledger), now)?);
+    async fn refused(
+        &mut self,
+        ledger: &Ledger,
+        blame: Option<Blame>,
+        failed: StepError,
+    ) -> Result<Attempt> {
+        match blame {
+            Some(Blame::Group(at)) => self.refuse(at, failed.error.clone()),
+            Some(Blame::Groups(table, groups)) => self.divide(ledger, &table, &groups),
+            Some(Blame::Lock(tables)) => {
+                self.divided += 1;
+                tables.iter().for_each(|table| ledger.catalog.doubt(table));
+            }
+            Some(Blame::Missing) => {}
+            Some(Blame::Observer) | None => self.divided += 1,
         }
-        Ok(steps)
+        if self.refused_one_by_one > REFUSED_ONE_BY_ONE_MAX || self.divided > DIVIDED_MAX {
+            return self.park(ledger, searching(&failed)).await;
+        }
+        Ok(Attempt::Again)
     }
 
-    /// Notes which rows were missing: `outcomes` are those of [`steps`](Self::steps).
-    fn took_effect(&mut self, outcomes: &[Outcome]) {
-        for (group, outcome) in self.groups.iter_mut().zip(outcomes.iter().skip(1)) {
-            if group.refused.is_some() {
-                continue;
-            }
-            self.landing.statements += 1;
-            self.landing.rows += outcome.changed;
-            if outcome.changed == 0 && group.keeps_missing() {
-                group.refused = Some(missing());
+    /// Sends the groups of a refused statement in smaller parts.
+    fn divide(&mut self, ledger: &Ledger, table: &TableName, groups: &[usize]) {
+        // The table may have been altered since it was asked about.
+        ledger.catalog.doubt(table);
+        self.divided += 1;
+        for part in groups.chunks(groups.len().div_ceil(PARTS).max(1)) {
+            self.lots += 1;
+            for at in part {
+                self.groups[*at].lot = self.lots;
             }
         }
+    }
+
+    /// Notes which rows were missing.
+    fn took_effect(&mut self, script: &Script, outcomes: &[Outcome]) -> Result<()> {
+        for (rows, missing_of) in script.done(outcomes, &self.groups)? {
+            self.landing.statements += 1;
+            self.landing.rows += rows;
+            for at in missing_of {
+                self.groups[at].refused = Some(missing());
+            }
+        }
+        Ok(())
+    }
+
+    /// What the observer wants to be checked in every transaction that changes rows.
+    pub(super) fn checks(&self) -> &[Step] {
+        self.checks.as_deref().unwrap_or_default()
     }
 
     /// Finds out what became of a transaction.
@@ -235,10 +300,14 @@ impl Flight {
         self.split_all();
         let now = ledger.clock.wall();
         let mut steps = vec![self.advance(ledger)];
-        for group in &self.groups {
-            let cause = group.refused.as_ref().map_or(cause.clone(), Error::to_string);
-            steps.push(Step::any(group.keep(self.origin(ledger), &cause, now)?));
-        }
+        steps.extend(ledger.durable());
+        let letters = self.groups.iter().map(|group| {
+            let cause = group.refused.as_ref().map_or_else(|| cause.clone(), Error::to_string);
+            group.letter_row(self.origin(ledger), &cause, now)
+        });
+        let letters = letters.collect::<Result<Vec<_>>>()?;
+        let statements = letter::insert_all(letters, ledger.store.dialect());
+        steps.extend(statements.into_iter().map(Step::any));
         self.parking = Some(cause);
         let failed = match ledger.store.execute_all(steps).await {
             Ok(_) => return Ok(self.parked()),
@@ -299,6 +368,8 @@ enum Attempt {
     Reached(Phase),
     /// A group was taken out: the rest again at once.
     Again,
+    /// Others got in the way: the same again, soon.
+    Contended(Error),
     /// The answer was lost and nothing had happened: the same again, some times.
     Lost(Error),
     /// Somebody else moved the ledger.

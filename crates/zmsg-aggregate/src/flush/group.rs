@@ -1,24 +1,32 @@
-//! What becomes one statement of a flush.
+//! What becomes one statement of a flush, or one row of one.
+
+use std::sync::Arc;
 
 use uuid::Uuid;
 use zmsg_core::{
-    Condition, Error, ErrorKind, Ident, Key, OnMissing, Result, Statement, UnixMillis,
+    Condition, Error, ErrorKind, Ident, Key, OnMissing, Result, Statement, UnixMillis, Value,
 };
-use zmsg_store::{Otherwise, Step};
+use zmsg_sqlbuilder::{Dialect, condition};
+use zmsg_store::{Expect, Otherwise, Step};
 
 use super::letter::LetterRow;
+use super::lock_order::lock_order;
 use super::payload::{Payload, PayloadStep};
 use super::steps::{Effect, MISSING, describe};
 use crate::algebra::Fold;
-use crate::buffer::{Batch, BatchKey, Entry, Folding, Work, commute, same_name};
+use crate::buffer::{Batch, BatchKey, Entry, Folding, Target, Work, commute, same_name};
 
 /// Entries of one batch key that become one statement: one entry, or several that change
 /// different columns of the same rows.
 #[derive(Debug)]
 pub(super) struct Group {
     entries: Vec<Entry>,
-    batch_key: String,
-    deed: Deed,
+    batch_key: Arc<BatchKey>,
+    /// Which batch of its flight it belongs to: the groups of a batch have an order.
+    pub(super) batch: u32,
+    /// Which part of a statement that was refused it was in; parts are sent apart.
+    pub(super) lot: u32,
+    dialect: Dialect,
     /// Its id in the dead letters, if it gets there; made before any I/O, so that it can be
     /// looked for.
     pub(super) letter: Uuid,
@@ -35,40 +43,40 @@ enum Deed {
     Unwritable,
 }
 
+/// What a group does to the rows of its equalities, for a statement of many groups.
+#[derive(Debug)]
+pub(super) struct Change<'a> {
+    pub(super) target: &'a Target,
+    pub(super) equalities: &'a [(Ident, Value)],
+    /// Sorted by the name of the column.
+    pub(super) sets: Vec<(&'a Ident, &'a Fold)>,
+    pub(super) on_missing: OnMissing,
+}
+
 /// How far an entry looks back for a group to join.
 const LOOK_BACK_MAX: usize = 16;
 
 /// The groups of a seal: ordered by their rows, so that two processes lock them in one order, and
 /// within a batch key as their operations came.
-pub(super) fn groups_of(batches: impl IntoIterator<Item = (BatchKey, Batch)>) -> Vec<Group> {
-    let mut sorted: Vec<(Vec<u8>, String, Vec<Entry>)> = batches
+pub(super) fn groups_of(
+    batches: impl IntoIterator<Item = (BatchKey, Batch)>,
+    dialect: Dialect,
+) -> Vec<Group> {
+    let mut sorted: Vec<(Vec<u8>, Arc<BatchKey>, Vec<Entry>)> = batches
         .into_iter()
         .map(|(key, batch)| {
             let entries = batch.into_entries();
-            (lock_order(&entries), batch_key_text(&key), entries)
+            (lock_order(&entries), Arc::new(key), entries)
         })
         .collect();
     sorted.sort_by(|(a, ..), (b, ..)| a.cmp(b));
     let mut groups = Vec::with_capacity(sorted.len());
-    for (_, batch_key, entries) in sorted {
+    for (batch, (_, batch_key, entries)) in (0..).zip(sorted) {
         let merged = merge(entries);
-        groups.extend(merged.into_iter().map(|entries| Group::new(&batch_key, entries)));
+        let group = |entries| Group::new(&batch_key, batch, dialect, entries);
+        groups.extend(merged.into_iter().map(group));
     }
     groups
-}
-
-/// By table and condition of the first entry. Any order will do that is the same in every process.
-fn lock_order(entries: &[Entry]) -> Vec<u8> {
-    match entries.first().map(|entry| &entry.work) {
-        Some(Work::Fold(folding)) => {
-            let mut order = folding.target.table.to_string().into_bytes();
-            order.push(0);
-            order.extend(postcard::to_stdvec(&folding.target.condition).unwrap_or_default());
-            order
-        }
-        Some(Work::Statement(statement)) => statement.text.clone().into_bytes(),
-        None => Vec::new(),
-    }
 }
 
 fn batch_key_text(key: &BatchKey) -> String {
@@ -118,13 +126,17 @@ fn joins(folding: &Folding) -> bool {
 }
 
 impl Group {
-    fn new(batch_key: &str, entries: Vec<Entry>) -> Self {
-        let (deed, refused) = match Deed::of(&entries) {
-            Ok(deed) => (deed, None),
-            Err(error) => (Deed::Unwritable, Some(error)),
-        };
-        let letter = Uuid::now_v7();
-        Self { entries, batch_key: batch_key.to_owned(), deed, letter, refused }
+    fn new(batch_key: &Arc<BatchKey>, batch: u32, dialect: Dialect, entries: Vec<Entry>) -> Self {
+        let refused = entries.first().and_then(Entry::folding).and_then(unwritable);
+        Self {
+            entries,
+            batch_key: Arc::clone(batch_key),
+            batch,
+            lot: 0,
+            dialect,
+            letter: Uuid::now_v7(),
+            refused,
+        }
     }
 
     /// True if several columns change, so that one of them can be at fault.
@@ -134,13 +146,33 @@ impl Group {
 
     /// One group for each entry, in order.
     pub(super) fn split(self) -> Vec<Self> {
-        let batch_key = self.batch_key;
-        self.entries.into_iter().map(|entry| Self::new(&batch_key, vec![entry])).collect()
+        let Self { entries, batch_key, batch, lot, dialect, .. } = self;
+        let alone = |entry| Self { lot, ..Self::new(&batch_key, batch, dialect, vec![entry]) };
+        entries.into_iter().map(alone).collect()
     }
 
     /// True if it is kept should there be no row.
     pub(super) fn keeps_missing(&self) -> bool {
-        matches!(self.deed, Deed::Update(_, OnMissing::DeadLetter))
+        self.on_missing() == Some(OnMissing::DeadLetter)
+    }
+
+    /// Whether two groups of one batch may change places.
+    pub(super) fn commutes(&self, other: &Self) -> bool {
+        let entries =
+            || self.entries.iter().flat_map(|a| other.entries.iter().map(move |b| (a, b)));
+        entries().all(|(a, b)| commute(&a.work, &b.work))
+    }
+
+    /// What it does, if that could be part of a statement of many groups.
+    pub(super) fn change(&self) -> Option<Change<'_>> {
+        let first = self.entries.first()?.folding()?;
+        let Condition::Eq(equalities) = &first.target.condition else { return None };
+        if self.refused.is_some() || !first.foldable {
+            return None;
+        }
+        let mut sets: Vec<(&Ident, &Fold)> = self.sets();
+        sets.sort_unstable_by_key(|(column, _)| *column);
+        Some(Change { target: &first.target, equalities, sets, on_missing: first.on_missing })
     }
 
     /// The step of a flush: the deed, or keeping it if it was refused.
@@ -148,45 +180,97 @@ impl Group {
         if let Some(cause) = &self.refused {
             return Ok(Step::any(self.keep(origin, &cause.to_string(), now)?));
         }
-        Ok(match &self.deed {
-            Deed::Update(effect, on_missing) => {
-                let kept = match on_missing {
-                    OnMissing::DeadLetter => vec![self.keep(origin, MISSING, now)?],
-                    OnMissing::Insert | OnMissing::Ignore => Vec::new(),
-                };
-                effect.clone().step(*on_missing, Otherwise::Run(kept))
+        let deed = self.deed();
+        let kept = match &deed {
+            Deed::Update(_, OnMissing::DeadLetter) => {
+                vec![self.letter_of(&deed, origin, MISSING, now)?.insert()]
             }
-            Deed::Statement(statement) => Step::any(statement.clone()),
-            Deed::Unwritable => Step::any(self.keep(origin, MISSING, now)?),
+            Deed::Update(..) | Deed::Statement(_) | Deed::Unwritable => Vec::new(),
+        };
+        Ok(match deed {
+            Deed::Update(effect, on_missing) => effect.step(on_missing, Otherwise::Run(kept)),
+            Deed::Statement(statement) => Step::any(statement),
+            Deed::Unwritable => Step::must(nothing(), Expect::Returns(0), MISSING),
         })
+    }
+
+    /// The deed as it is retried from the dead letter: a missing row refuses it.
+    pub(super) fn retried(&self) -> Step {
+        match self.deed() {
+            Deed::Update(effect, on_missing) => PayloadStep::of(effect, on_missing).step(),
+            Deed::Statement(statement) => PayloadStep::of_statement(statement).step(),
+            Deed::Unwritable => Step::must(nothing(), Expect::Returns(0), MISSING),
+        }
     }
 
     /// The statement that keeps the group in the dead letters.
     pub(super) fn keep(&self, origin: Origin, cause: &str, now: UnixMillis) -> Result<Statement> {
-        let row = LetterRow {
+        Ok(self.letter_row(origin, cause, now)?.insert())
+    }
+
+    /// The group as a dead letter.
+    pub(super) fn letter_row(
+        &self,
+        origin: Origin,
+        cause: &str,
+        now: UnixMillis,
+    ) -> Result<LetterRow> {
+        self.letter_of(&self.deed(), origin, cause, now)
+    }
+
+    fn letter_of(
+        &self,
+        deed: &Deed,
+        origin: Origin,
+        cause: &str,
+        now: UnixMillis,
+    ) -> Result<LetterRow> {
+        Ok(LetterRow {
             id: self.letter,
             origin,
             seq: self.seq(),
-            batch_key: &self.batch_key,
-            summary: &self.summary(),
-            cause,
-            payload: &self.payload(),
+            batch_key: batch_key_text(&self.batch_key),
+            summary: self.summary(),
+            cause: cause.to_owned(),
+            payload: self.payload(deed).encode()?,
             now,
-        };
-        row.insert()
+        })
     }
 
     /// What a dead letter needs to do the deed later.
-    pub(super) fn payload(&self) -> Payload {
-        let steps = match &self.deed {
-            Deed::Update(effect, on_missing) => vec![PayloadStep::of(effect, *on_missing)],
-            Deed::Statement(statement) => vec![PayloadStep::of_statement(statement)],
+    fn payload(&self, deed: &Deed) -> Payload {
+        let steps = match deed {
+            Deed::Update(effect, on_missing) => vec![PayloadStep::of(effect.clone(), *on_missing)],
+            Deed::Statement(statement) => vec![PayloadStep::of_statement(statement.clone())],
             Deed::Unwritable => Vec::new(),
         };
         let mut keys: Vec<&Key> = self.entries.iter().flat_map(|entry| &entry.keys).collect();
         keys.sort();
         keys.dedup();
         Payload { steps, keys: keys.into_iter().map(|key| key.as_str().to_owned()).collect() }
+    }
+
+    fn deed(&self) -> Deed {
+        let Some(first) = self.entries.first() else { return Deed::Unwritable };
+        match &first.work {
+            Work::Statement(statement) => Deed::Statement(statement.as_ref().clone()),
+            Work::Fold(folding) => {
+                let inserts = folding.on_missing == OnMissing::Insert;
+                match Effect::of(&folding.target, &self.sets(), inserts, self.dialect) {
+                    Ok(effect) => Deed::Update(effect, folding.on_missing),
+                    Err(_) => Deed::Unwritable,
+                }
+            }
+        }
+    }
+
+    fn sets(&self) -> Vec<(&Ident, &Fold)> {
+        let foldings = self.entries.iter().filter_map(Entry::folding);
+        foldings.map(|folding| (&folding.column, &folding.fold)).collect()
+    }
+
+    fn on_missing(&self) -> Option<OnMissing> {
+        Some(self.entries.first()?.folding()?.on_missing)
     }
 
     fn seq(&self) -> (u64, u64) {
@@ -232,17 +316,16 @@ pub(super) struct Origin {
     pub(super) shard: u16,
 }
 
-impl Deed {
-    fn of(entries: &[Entry]) -> Result<Self> {
-        let foldings: Vec<&Folding> = entries.iter().filter_map(Entry::folding).collect();
-        if let Some(first) = foldings.first() {
-            let sets: Vec<(&Ident, &Fold)> =
-                foldings.iter().map(|folding| (&folding.column, &folding.fold)).collect();
-            return Ok(Self::Update(Effect::of(&first.target, &sets)?, first.on_missing));
-        }
-        match entries.first().map(|entry| &entry.work) {
-            Some(Work::Statement(statement)) => Ok(Self::Statement(statement.as_ref().clone())),
-            _ => Ok(Self::Unwritable),
-        }
+/// Stands for what cannot be written; such a group is refused before anything is sent.
+fn nothing() -> Statement {
+    Statement::query("SELECT 1", Vec::new())
+}
+
+/// Why the condition cannot be written, if it cannot; equalities were looked at when the operation
+/// was accepted.
+fn unwritable(folding: &Folding) -> Option<Error> {
+    match &folding.target.condition {
+        Condition::Eq(_) => None,
+        other => condition(other).err(),
     }
 }

@@ -8,6 +8,9 @@ use zmsg_store::Step;
 use super::flight::Flight;
 use super::ledger::Ledger;
 use super::letter::{exists, is_conflict, set_cause};
+use super::payload::remove_all;
+use super::plan;
+use super::script::{Blame, Missing, Script};
 use super::verdict::{Verdict, judge};
 
 impl Flight {
@@ -45,20 +48,28 @@ impl Flight {
 
     async fn try_range(&mut self, ledger: &Ledger, range: Range<usize>) -> Result<Tried> {
         let groups = &self.groups[range.clone()];
-        let steps: Vec<Step> =
-            groups.iter().flat_map(|group| group.payload().retry_steps(group.letter)).collect();
+        let facts = plan::facts(ledger, groups).await?;
+        let mut own: Vec<Step> = ledger.durable().into_iter().collect();
+        let removal = own.len();
+        let letters = groups.iter().map(|group| group.letter).collect();
+        own.extend(remove_all(letters, ledger.store.dialect()));
+        let mut script = Script::of(own, self.checks(), groups, &facts, Missing::Refuse)?;
         self.in_doubt = true;
-        let failed = match ledger.store.execute_all(steps).await {
+        let failed = match ledger.store.execute_all(std::mem::take(&mut script.steps)).await {
             Ok(outcomes) => {
-                // Half of the steps remove letters, one row each.
-                let deeds = u64::try_from(groups.len()).unwrap_or(u64::MAX);
-                let changed: u64 = outcomes.iter().map(|outcome| outcome.changed).sum();
-                self.landing.statements += deeds;
-                self.landing.rows += changed.saturating_sub(deeds);
+                for (rows, _) in script.done(&outcomes, groups)? {
+                    self.landing.statements += 1;
+                    self.landing.rows += rows;
+                }
                 return Ok(Tried::Done);
             }
             Err(failed) => failed,
         };
+        if script.blame(&failed) == Some(Blame::Observer) {
+            self.in_doubt = false;
+            self.checks = None;
+            return Err(failed.error.temporary());
+        }
         let verdict = judge(&failed, 0);
         self.in_doubt = verdict == Verdict::Resolve;
         match verdict {
@@ -68,7 +79,7 @@ impl Flight {
             Verdict::Refused(_) | Verdict::RefusedSomewhere if range.len() > 1 => {
                 Ok(Tried::Refused)
             }
-            Verdict::Refused(0) if is_conflict(&failed.error) => {
+            Verdict::Refused(step) if step == removal && is_conflict(&failed.error) => {
                 self.groups[range.start].refused = Some(taken_over());
                 Ok(Tried::Done)
             }

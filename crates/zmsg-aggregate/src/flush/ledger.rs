@@ -4,18 +4,22 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use zmsg_core::{Clock, Error, ErrorKind, Result, Statement, Value};
+use zmsg_sqlbuilder::Dialect;
 use zmsg_store::{Expect, SqlStore, Step};
+
+use super::catalog::Catalog;
 
 /// The ledger rows of one stream.
 ///
 /// Each start of a process opens a new stream, so sequence numbers are never used again. The
 /// transaction of a flush moves its shard's row from the number before the seal to the one at
 /// its end; it takes effect exactly if the row shows that it did.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Ledger {
     pub(crate) store: Arc<dyn SqlStore>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stream: Uuid,
+    pub(crate) catalog: Catalog,
 }
 
 /// Where a flush stands by its ledger row.
@@ -35,9 +39,12 @@ impl Ledger {
         let (stream, shard) = (Value::Uuid(self.stream), Value::Int(shard.into()));
         let now = number(self.clock.wall());
         let statement = if from == 0 {
+            // The row is there already if somebody asked for it, see `standing`.
             Statement::new(
                 "INSERT INTO zmsg_ledger (stream, shard, seq, updated_ms) VALUES (?, ?, ?, ?) \
-                 ON CONFLICT (stream, shard) DO NOTHING",
+                 ON CONFLICT (stream, shard) DO UPDATE \
+                 SET seq = excluded.seq, updated_ms = excluded.updated_ms \
+                 WHERE zmsg_ledger.seq = 0",
                 vec![stream, shard, number(to), now],
             )
         } else {
@@ -50,18 +57,41 @@ impl Ledger {
         Step::must(statement, Expect::Exactly(1), "the ledger is not where this flush began")
     }
 
+    /// The step that makes the commit of its transaction wait for the disk where the server would
+    /// not by itself: an answer that a crash takes back is none.
+    pub(super) fn durable(&self) -> Option<Step> {
+        match self.store.dialect() {
+            Dialect::Sqlite => None,
+            Dialect::Postgres => Some(Step::any(Statement::query(
+                "SELECT set_config('synchronous_commit', 'on', true) \
+                 WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')",
+                Vec::new(),
+            ))),
+        }
+    }
+
     /// Whether the flush took effect, read under the row's lock: a commit that the server is
-    /// still working on is waited for.
+    /// still working on is waited for, also if it is the first one, whose row nobody else can see
+    /// yet.
     ///
     /// # Errors
     /// As the store.
     pub(super) async fn standing(&self, shard: u16, from: u64, to: u64) -> Result<Standing> {
+        let (stream, number_of) = (Value::Uuid(self.stream), Value::Int(shard.into()));
+        if from == 0 {
+            let now = number(self.clock.wall());
+            let begin = Statement::new(
+                "INSERT INTO zmsg_ledger (stream, shard, seq, updated_ms) VALUES (?, ?, 0, ?) \
+                 ON CONFLICT (stream, shard) DO NOTHING",
+                vec![stream.clone(), number_of.clone(), now],
+            );
+            self.store.execute(&begin).await?;
+        }
         let read = Statement::query(
             "UPDATE zmsg_ledger SET seq = seq WHERE stream = ? AND shard = ? RETURNING seq",
-            vec![Value::Uuid(self.stream), Value::Int(shard.into())],
+            vec![stream, number_of],
         );
         let outcome = self.store.execute(&read).await?;
-        // Before the first flush of a shard there is no row.
         let seq = outcome.rows.first().map_or(Ok(0), |row| row.int(0))?;
         match u64::try_from(seq) {
             Ok(seq) if seq == to => Ok(Standing::Applied),

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use uuid::Uuid;
 use zmsg_core::{Error, ErrorKind, Key, Result, Row, Statement, UnixMillis, Value};
+use zmsg_sqlbuilder::Dialect;
 use zmsg_store::SqlStore;
 
 use super::group::Origin;
@@ -53,7 +55,7 @@ pub struct RetryReport {
     pub refused: Vec<(DeadLetter, Error)>,
 }
 
-const COLUMNS: &str =
+pub(super) const COLUMNS: &str =
     "id, stream, shard, seq_from, seq_to, batch_key, summary, cause, payload, created_ms";
 const PAGE: usize = 256;
 
@@ -191,37 +193,73 @@ impl DeadLetters {
 
 /// A letter as a flush writes it.
 #[derive(Debug)]
-pub(super) struct LetterRow<'a> {
+pub(super) struct LetterRow {
     pub(super) id: Uuid,
     pub(super) origin: Origin,
     pub(super) seq: (u64, u64),
-    pub(super) batch_key: &'a str,
-    pub(super) summary: &'a str,
-    pub(super) cause: &'a str,
-    pub(super) payload: &'a Payload,
+    pub(super) batch_key: String,
+    pub(super) summary: String,
+    pub(super) cause: String,
+    pub(super) payload: Bytes,
     pub(super) now: UnixMillis,
 }
 
-impl LetterRow<'_> {
-    pub(super) fn insert(&self) -> Result<Statement> {
-        Ok(Statement::new(
+impl LetterRow {
+    pub(super) fn insert(self) -> Statement {
+        Statement::new(
             format!(
                 "INSERT INTO zmsg_dead_letters ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
             ),
-            vec![
-                Value::Uuid(self.id),
-                Value::Uuid(self.origin.stream),
-                Value::Int(self.origin.shard.into()),
-                number(self.seq.0),
-                number(self.seq.1),
-                Value::Text(self.batch_key.to_owned()),
-                Value::Text(self.summary.to_owned()),
-                Value::Text(self.cause.to_owned()),
-                Value::Bytes(self.payload.encode()?),
-                number(self.now),
-            ],
-        ))
+            self.values().into(),
+        )
     }
+
+    /// In the order of the columns.
+    fn values(self) -> [Value; 10] {
+        [
+            Value::Uuid(self.id),
+            Value::Uuid(self.origin.stream),
+            Value::Int(self.origin.shard.into()),
+            number(self.seq.0),
+            number(self.seq.1),
+            text(&self.batch_key),
+            text(&self.summary),
+            text(&self.cause),
+            Value::Bytes(self.payload),
+            number(self.now),
+        ]
+    }
+}
+
+/// Many letters as the rows of `unnest`, for PostgreSQL: its text, whose columns are those of the
+/// table, and its binds.
+pub(super) fn letters_as_rows(rows: Vec<LetterRow>) -> (&'static str, Vec<Value>) {
+    let mut columns: [Vec<Value>; 10] = Default::default();
+    for row in rows {
+        for (column, value) in columns.iter_mut().zip(row.values()) {
+            column.push(value);
+        }
+    }
+    let text = "unnest(?::uuid[], ?::uuid[], ?::bigint[], ?::bigint[], ?::bigint[], ?::text[], \
+                ?::text[], ?::text[], ?::bytea[], ?::bigint[])";
+    (text, columns.into_iter().map(Value::from).collect())
+}
+
+/// The statements that write many letters.
+pub(super) fn insert_all(rows: Vec<LetterRow>, dialect: Dialect) -> Vec<Statement> {
+    match dialect {
+        Dialect::Sqlite => rows.into_iter().map(LetterRow::insert).collect(),
+        Dialect::Postgres => {
+            let (rows, binds) = letters_as_rows(rows);
+            let text = format!("INSERT INTO zmsg_dead_letters ({COLUMNS}) SELECT * FROM {rows}");
+            vec![Statement::new(text, binds)]
+        }
+    }
+}
+
+/// Text that every database can hold: PostgreSQL has none with NUL.
+fn text(text: &str) -> Value {
+    Value::Text(text.replace('\0', "\u{2400}"))
 }
 
 /// Whether a letter exists, read under its lock.
@@ -252,7 +290,7 @@ pub(super) async fn written_by(
 pub(super) fn set_cause(letter: Uuid, cause: &Error) -> Statement {
     Statement::new(
         "UPDATE zmsg_dead_letters SET cause = ? WHERE id = ?",
-        vec![Value::Text(cause.to_string()), Value::Uuid(letter)],
+        vec![text(&cause.to_string()), Value::Uuid(letter)],
     )
 }
 
@@ -278,7 +316,7 @@ fn read(row: &Row) -> Result<(DeadLetter, Payload)> {
 }
 
 /// A UUID as a database gives it back: as such, or as its 16 bytes.
-fn uuid_at(row: &Row, index: usize) -> Result<Uuid> {
+pub(super) fn uuid_at(row: &Row, index: usize) -> Result<Uuid> {
     match row.at(index)? {
         Value::Uuid(id) => Ok(*id),
         _ => Uuid::from_slice(row.bytes(index)?).map_err(|cause| {

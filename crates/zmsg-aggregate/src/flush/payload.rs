@@ -4,6 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zmsg_core::{Error, ErrorKind, OnMissing, Result, Statement, Value};
+use zmsg_sqlbuilder::Dialect;
 use zmsg_store::{Expect, Otherwise, Step};
 
 use super::steps::{Effect, MISSING};
@@ -28,6 +29,8 @@ enum Missing {
     Refuse,
     Ignore,
     Insert(Statement),
+    /// As `Insert`, where it takes several statements.
+    InsertBy(Vec<Statement>),
 }
 
 /// The first byte of a payload.
@@ -55,33 +58,60 @@ impl Payload {
 
     /// The transaction of a retry: the letter goes, and its deed is done.
     pub(super) fn retry_steps(&self, letter: Uuid) -> Vec<Step> {
-        let delete =
-            Statement::new("DELETE FROM zmsg_dead_letters WHERE id = ?", vec![Value::Uuid(letter)]);
-        let mut steps = vec![Step::must(delete, Expect::Exactly(1), "the dead letter is gone")];
+        let mut steps = vec![remove(letter)];
         steps.extend(self.steps.iter().map(PayloadStep::step));
         steps
     }
 }
 
+/// The step that takes a letter away.
+pub(super) fn remove(letter: Uuid) -> Step {
+    let delete =
+        Statement::new("DELETE FROM zmsg_dead_letters WHERE id = ?", vec![Value::Uuid(letter)]);
+    Step::must(delete, Expect::Exactly(1), GONE)
+}
+
+/// The steps that take letters away, all of them or none.
+pub(super) fn remove_all(letters: Vec<Uuid>, dialect: Dialect) -> Vec<Step> {
+    match dialect {
+        Dialect::Sqlite => letters.into_iter().map(remove).collect(),
+        Dialect::Postgres => {
+            let count = u64::try_from(letters.len()).unwrap_or(u64::MAX);
+            let letters: Vec<Value> = letters.into_iter().map(Value::Uuid).collect();
+            let delete = Statement::new(
+                "DELETE FROM zmsg_dead_letters WHERE id = ANY (?::uuid[])",
+                vec![Value::from(letters)],
+            );
+            vec![Step::must(delete, Expect::Exactly(count), GONE)]
+        }
+    }
+}
+
+/// Somebody else retried or dropped a letter.
+const GONE: &str = "the dead letter is gone";
+
 impl PayloadStep {
-    pub(super) fn of(effect: &Effect, on_missing: OnMissing) -> Self {
-        let missing = match (on_missing, &effect.insert) {
+    pub(super) fn of(effect: Effect, on_missing: OnMissing) -> Self {
+        let Effect { update, mut insert } = effect;
+        let missing = match (on_missing, insert.len()) {
             (OnMissing::Ignore, _) => Missing::Ignore,
-            (OnMissing::Insert, Some(insert)) => Missing::Insert(insert.clone()),
-            (OnMissing::Insert, None) | (OnMissing::DeadLetter, _) => Missing::Refuse,
+            (OnMissing::Insert, 1) => Missing::Insert(insert.remove(0)),
+            (OnMissing::Insert, 2..) => Missing::InsertBy(insert),
+            (OnMissing::Insert, 0) | (OnMissing::DeadLetter, _) => Missing::Refuse,
         };
-        Self { statement: effect.update.clone(), missing }
+        Self { statement: update, missing }
     }
 
-    pub(super) fn of_statement(statement: &Statement) -> Self {
-        Self { statement: statement.clone(), missing: Missing::Ignore }
+    pub(super) fn of_statement(statement: Statement) -> Self {
+        Self { statement, missing: Missing::Ignore }
     }
 
-    fn step(&self) -> Step {
+    pub(super) fn step(&self) -> Step {
         let otherwise = match &self.missing {
             Missing::Ignore => return Step::any(self.statement.clone()),
             Missing::Refuse => Otherwise::Abort(MISSING),
             Missing::Insert(insert) => Otherwise::Run(vec![insert.clone()]),
+            Missing::InsertBy(insert) => Otherwise::Run(insert.clone()),
         };
         Step { statement: self.statement.clone(), expect: Expect::AtLeast(1), otherwise }
     }

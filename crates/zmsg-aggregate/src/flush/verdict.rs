@@ -1,6 +1,6 @@
 //! What a failed transaction means for the seal.
 
-use zmsg_core::{ErrorKind, ErrorStatus};
+use zmsg_core::{Error, ErrorKind, ErrorStatus};
 use zmsg_store::StepError;
 
 /// What to do after a failed transaction.
@@ -44,10 +44,15 @@ pub(super) fn judge(failed: &StepError, own: usize) -> Verdict {
     }
 }
 
+/// True if others changed the same rows at the same time: deadlocks, and transactions that cannot
+/// be put in an order. Only PostgreSQL has them; its code says so.
+pub(super) fn is_contention(error: &Error) -> bool {
+    let in_the_way = |(name, code)| name == "code" && matches!(code, "40001" | "40P01");
+    error.is_temporary() && error.context().any(in_the_way)
+}
+
 #[cfg(test)]
 mod tests {
-    use zmsg_core::Error;
-
     use super::*;
 
     #[test]

@@ -1,6 +1,6 @@
 //! A model of the table: writes one by one, arithmetic unbounded between them.
 
-use zmsg_core::{Condition, CounterOp, Number, OnMissing, OpKind, Value};
+use zmsg_core::{Condition, CounterOp, Ident, Number, OnMissing, OpKind, Value};
 
 use super::document;
 use super::write::{COLUMNS, Cells, Write};
@@ -146,20 +146,25 @@ fn in_column(column: usize, cell: Cell) -> Cell {
 fn inserted_row(condition: &Condition) -> Vec<Cell> {
     let mut row = vec![Cell::Held(Value::Null); COLUMNS.len()];
     if let Condition::Eq(equalities) = condition {
-        for (name, value) in equalities {
+        for (name, value) in here(equalities) {
             row[column_index(name.as_str())] = Cell::Held(value.clone());
         }
     }
     row
 }
 
+/// The equalities without the one on the world: a table of the model is one world.
+fn here(equalities: &[(Ident, Value)]) -> impl Iterator<Item = &(Ident, Value)> {
+    equalities.iter().filter(|(name, _)| name.as_str() != "world")
+}
+
 fn meets(row: &[Cell], condition: &Condition) -> bool {
     let equal = |column: usize, value: &Value| row[column] == Cell::Held(value.clone());
     match condition {
         Condition::Eq(equalities) => {
-            equalities.iter().all(|(name, value)| equal(column_index(name.as_str()), value))
+            here(equalities).all(|(name, value)| equal(column_index(name.as_str()), value))
         }
-        Condition::Sql { text, binds } if text == "grp = ?" => equal(1, &binds[0]),
+        Condition::Sql { text, binds } if text.starts_with("grp = ?") => equal(1, &binds[0]),
         Condition::Sql { binds, .. } => {
             let above = i128::from(binds[1].as_int().unwrap());
             equal(0, &binds[0])

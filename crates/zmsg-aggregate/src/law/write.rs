@@ -251,13 +251,29 @@ fn any_json(rng: &mut Rng, depth: u8) -> Json {
 impl Write {
     /// The write as a task of one batch key.
     pub(super) fn task(&self, table: &str) -> Task {
+        self.task_in(table, None)
+    }
+
+    /// The write on the rows of one world, as a task of that world's batch key: as if each world
+    /// had a table of its own.
+    pub(super) fn task_in(&self, table: &str, world: Option<i64>) -> Task {
+        let batch_key = Some(world.map_or_else(|| "all".to_owned(), |world| world.to_string()));
+        let (also, in_world) = match world {
+            Some(world) => (" AND world = ?", Some(Value::Int(world))),
+            None => ("", None),
+        };
+        let statement = |text: String, mut binds: Vec<Value>, overwrite: bool| {
+            binds.extend(in_world.clone());
+            let statement = Statement::new(text + also, binds);
+            Task::Statement(Statement { batch_key: batch_key.clone(), overwrite, ..statement })
+        };
         match self {
             Self::Op { column, kind, rows, on_missing } => Task::Op(Op {
                 table: TableName::new(table).unwrap(),
                 column: Ident::new(column).unwrap(),
                 kind: kind.clone(),
-                condition: rows.condition(),
-                batch_key: Some("all".to_owned()),
+                condition: in_world_of(rows.condition(), world),
+                batch_key,
                 on_missing: Some(*on_missing),
             }),
             Self::SetLikes { id, to } => statement(
@@ -274,11 +290,20 @@ impl Write {
     }
 }
 
-fn statement(text: String, binds: Vec<Value>, overwrite: bool) -> Task {
-    let mut statement = Statement::new(text, binds);
-    statement.batch_key = Some("all".to_owned());
-    statement.overwrite = overwrite;
-    Task::Statement(statement)
+fn in_world_of(condition: Condition, world: Option<i64>) -> Condition {
+    let Some(world) = world else { return condition };
+    let equality = (Ident::new("world").unwrap(), Value::Int(world));
+    match condition {
+        Condition::Eq(mut equalities) => {
+            equalities.push(equality);
+            Condition::Eq(equalities)
+        }
+        Condition::Sql { text, mut binds } => {
+            binds.push(Value::Int(world));
+            Condition::Sql { text: format!("{text} AND world = ?"), binds }
+        }
+        Condition::AllRows => Condition::Eq(vec![equality]),
+    }
 }
 
 impl Rows {

@@ -1,4 +1,5 @@
-//! A fresh database with a table of feeds, and an aggregator on it.
+//! A fresh database with a table of feeds, and an aggregator on it: on SQLite or on PostgreSQL, as
+//! the suite that this file is part of says.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -6,24 +7,50 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 use zmsg_aggregate::{
-    Aggregator, DeadLetters, FlushGuard, FlushObserver, FlushPolicy, sqlite_functions,
+    Aggregator, DeadLetters, FlushObserver, FlushPolicy, Flushing, sqlite_functions,
 };
 use zmsg_core::{
     Error, IntoTask, Key, Level, ManualClock, Receipt, Result, Settlement, Statement, TaskId, Value,
 };
-use zmsg_sqlbuilder::{Dialect, OpBuilder, counter};
-use zmsg_store::{Migrations, Migrator, SqlStore, SqliteOptions, SqliteStore, Synchronous};
+use zmsg_sqlbuilder::{OpBuilder, counter};
+use zmsg_store::{
+    Migrations, Migrator, PostgresOptions, PostgresStore, SqlStore, SqliteOptions, SqliteStore,
+    Synchronous,
+};
 
 use crate::flaky::Flaky;
 
-/// A fresh database file with an aggregator.
+/// Where a database is.
+#[derive(Default)]
+struct Place {
+    _dir: Option<tempfile::TempDir>,
+    _server: Option<zmsg_testbed::Database>,
+}
+
+/// A fresh database with five feeds, `a` to `e`, and an aggregator; leaves the test out if there
+/// is no server for it.
+macro_rules! open {
+    () => {
+        open!(zmsg_aggregate::FlushPolicy::default())
+    };
+    ($policy:expr) => {
+        match $crate::database::Database::open_with($policy).await {
+            Some(database) => database,
+            None => return,
+        }
+    };
+}
+pub(crate) use open;
+
+/// A fresh database with an aggregator.
 pub(crate) struct Database {
     pub(crate) store: Arc<Flaky>,
     pub(crate) aggregator: Aggregator,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) observer: Arc<Observed>,
     pub(crate) tracker: TaskTracker,
-    _dir: tempfile::TempDir,
+    /// Dropped with it.
+    _place: Place,
 }
 
 /// Remembers what was flushed; panics when told to.
@@ -47,10 +74,11 @@ impl Drop for Guard {
 
 #[async_trait]
 impl FlushObserver for Observed {
-    async fn flushing(&self, keys: &[Key]) -> Result<FlushGuard> {
+    async fn flushing(&self, keys: &[Key]) -> Result<Flushing> {
         assert!(!keys.iter().any(|key| key.as_str() == "feed_panic"), "a test asked for it");
         self.guards.fetch_add(1, SeqCst);
-        Ok(Box::new(Guard(Arc::clone(&self.guards))))
+        let guard = Box::new(Guard(Arc::clone(&self.guards)));
+        Ok(Flushing { guard, checks: Vec::new() })
     }
 
     async fn flushed(&self, keys: &[Key]) {
@@ -60,31 +88,67 @@ impl FlushObserver for Observed {
 }
 
 /// A file with zmsg's tables and `feeds`, and the store on it.
-pub(crate) async fn feeds_store(dir: &std::path::Path) -> Arc<dyn SqlStore> {
+async fn sqlite(dir: &std::path::Path) -> Arc<dyn SqlStore> {
     let options = SqliteOptions {
         functions: sqlite_functions(),
         synchronous: Synchronous::Normal,
         ..SqliteOptions::new(dir.join("feeds.db"))
     };
-    let store: Arc<dyn SqlStore> = Arc::new(SqliteStore::open(options).await.unwrap());
-    Migrator::new(Arc::clone(&store), Migrations::zmsg(Dialect::Sqlite)).up().await.unwrap();
+    Arc::new(SqliteStore::open(options).await.unwrap())
+}
+
+/// A store on a database of a server.
+pub(crate) async fn postgres(url: &str, tracker: &TaskTracker) -> Arc<dyn SqlStore> {
+    let options = PostgresOptions::new(url);
+    Arc::new(PostgresStore::open(options, tracker.clone()).await.unwrap())
+}
+
+/// Makes zmsg's tables and `feeds`, with five of them.
+pub(crate) async fn create_feeds(store: &Arc<dyn SqlStore>) {
+    let migrations = Migrations::zmsg(store.dialect());
+    Migrator::new(Arc::clone(store), migrations).up().await.unwrap();
     let feeds = "CREATE TABLE feeds (id TEXT PRIMARY KEY, likes INTEGER, views INTEGER, \
                  score REAL, tags TEXT, meta TEXT, body TEXT) STRICT";
-    store.execute(&Statement::new(feeds, vec![])).await.unwrap();
-    store
+    let fill = "INSERT INTO feeds (id) VALUES ('a'), ('b'), ('c'), ('d'), ('e')";
+    for text in [feeds, fill] {
+        store.execute(&Statement::new(portable(text), vec![])).await.unwrap();
+    }
+}
+
+/// A definition as this suite's database wants it.
+fn portable(text: &str) -> String {
+    if !crate::ON_A_SERVER || !text.starts_with("CREATE TABLE") {
+        return text.to_owned();
+    }
+    text.replace(" STRICT", "").replace("INTEGER", "bigint").replace("REAL", "double precision")
 }
 
 impl Database {
-    pub(crate) async fn open() -> Self {
-        Self::open_with(FlushPolicy::default()).await
+    /// `None` if there is no server and none is required.
+    pub(crate) async fn open_with(policy: FlushPolicy) -> Option<Self> {
+        let tracker = TaskTracker::new();
+        let (place, store) = if crate::ON_A_SERVER {
+            let database = zmsg_testbed::postgres()?.database().await;
+            let store = postgres(database.url(), &tracker).await;
+            (Place { _server: Some(database), ..Place::default() }, store)
+        } else {
+            let dir = tempfile::tempdir().unwrap();
+            let store = sqlite(dir.path()).await;
+            (Place { _dir: Some(dir), ..Place::default() }, store)
+        };
+        create_feeds(&store).await;
+        Some(Self::over(store, place, policy, tracker).await)
     }
 
-    /// With five feeds, `a` to `e`.
-    pub(crate) async fn open_with(policy: FlushPolicy) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let store = Arc::new(Flaky::new(feeds_store(dir.path()).await));
+    async fn over(
+        store: Arc<dyn SqlStore>,
+        place: Place,
+        policy: FlushPolicy,
+        tracker: TaskTracker,
+    ) -> Self {
+        let store = Arc::new(Flaky::new(store));
         let clock = Arc::new(ManualClock::new(1_000_000));
-        let (observer, tracker) = (Arc::<Observed>::default(), TaskTracker::new());
+        let observer = Arc::<Observed>::default();
         let aggregator = Aggregator::open(
             store.clone(),
             policy,
@@ -93,15 +157,11 @@ impl Database {
             tracker.clone(),
         );
         let aggregator = aggregator.await.unwrap();
-        let database = Self { store, aggregator, clock, observer, tracker, _dir: dir };
-        for id in ["a", "b", "c", "d", "e"] {
-            database.run("INSERT INTO feeds (id) VALUES (?)", vec![id.into()]).await;
-        }
-        database
+        Self { store, aggregator, clock, observer, tracker, _place: place }
     }
 
     pub(crate) async fn run(&self, text: &str, binds: Vec<Value>) {
-        self.store.execute(&Statement::new(text, binds)).await.unwrap();
+        self.store.execute(&Statement::new(portable(text), binds)).await.unwrap();
     }
 
     /// One value; NULL if there is no row.

@@ -1,15 +1,16 @@
 //! Dead letters: listed, retried, dropped.
 
 use uuid::Uuid;
+use zmsg_aggregate::FlushPolicy;
 use zmsg_core::{ErrorKind, OnMissing};
 use zmsg_sqlbuilder::{counter, sql};
 
-use crate::database::{Database, like};
+use crate::database::{Database, like, open};
 use crate::flaky::Fault;
 
 /// Three letters: two likes of feeds that are not there, and an insert that is refused.
-async fn three_letters() -> Database {
-    let db = Database::open().await;
+async fn three_letters() -> Option<Database> {
+    let db = Database::open_with(FlushPolicy::default()).await?;
     let _ = db.submit_for("feed_x", like("x"));
     let _ = db.submit_for("feed_x", like("x"));
     db.aggregator.flush_all().await.unwrap();
@@ -17,12 +18,12 @@ async fn three_letters() -> Database {
     db.aggregator.flush_all().await.unwrap();
     let _ = db.submit(sql("INSERT INTO feeds (id) VALUES (?)", ("a",)));
     db.aggregator.flush_all().await.unwrap();
-    db
+    Some(db)
 }
 
 #[tokio::test]
 async fn letters_are_listed_in_the_order_they_were_written() {
-    let db = three_letters().await;
+    let Some(db) = three_letters().await else { return };
     let letters = db.letters();
     assert_eq!(letters.count().await.unwrap(), 3);
     let first = letters.list(None, 2).await.unwrap();
@@ -33,12 +34,12 @@ async fn letters_are_listed_in_the_order_they_were_written() {
     assert_eq!(first[0].keys.iter().map(|key| key.as_str()).collect::<Vec<_>>(), ["feed_x"]);
     assert_eq!(first[0].cause, "no row meets the condition");
     assert_eq!(first[0].created, 1_000_000);
-    assert!(rest[0].cause.contains("UNIQUE"), "{}", rest[0].cause);
+    assert!(rest[0].cause.to_lowercase().contains("unique"), "{}", rest[0].cause);
 }
 
 #[tokio::test]
 async fn a_letter_is_retried_once_however_often_it_is_tried() {
-    let db = three_letters().await;
+    let Some(db) = three_letters().await else { return };
     let letters = db.letters();
     let id = letters.list(None, 1).await.unwrap()[0].id;
     let error = letters.retry(id).await.unwrap_err();
@@ -53,7 +54,7 @@ async fn a_letter_is_retried_once_however_often_it_is_tried() {
 
 #[tokio::test]
 async fn two_retries_at_once_apply_a_letter_once() {
-    let db = three_letters().await;
+    let Some(db) = three_letters().await else { return };
     db.run("INSERT INTO feeds (id) VALUES ('x')", vec![]).await;
     let letters = db.letters();
     let id = letters.list(None, 1).await.unwrap()[0].id;
@@ -70,7 +71,7 @@ async fn two_retries_at_once_apply_a_letter_once() {
 
 #[tokio::test]
 async fn a_retry_whose_answer_was_lost_is_not_repeated() {
-    let db = three_letters().await;
+    let Some(db) = three_letters().await else { return };
     let letters = db.letters();
     let id = letters.list(None, 1).await.unwrap()[0].id;
     db.run("INSERT INTO feeds (id) VALUES ('x')", vec![]).await;
@@ -83,7 +84,7 @@ async fn a_retry_whose_answer_was_lost_is_not_repeated() {
 
 #[tokio::test]
 async fn retrying_all_applies_what_can_be_applied_and_keeps_the_rest() {
-    let db = three_letters().await;
+    let Some(db) = three_letters().await else { return };
     db.run("INSERT INTO feeds (id) VALUES ('y')", vec![]).await;
     let report = db.letters().retry_all().await.unwrap();
     assert_eq!(report.applied.len(), 1);
@@ -95,7 +96,7 @@ async fn retrying_all_applies_what_can_be_applied_and_keeps_the_rest() {
 
 #[tokio::test]
 async fn a_dropped_letter_is_gone() {
-    let db = three_letters().await;
+    let Some(db) = three_letters().await else { return };
     let letters = db.letters();
     let id = letters.list(None, 1).await.unwrap()[0].id;
     assert!(letters.drop(id).await.unwrap());
@@ -107,7 +108,7 @@ async fn a_dropped_letter_is_gone() {
 
 #[tokio::test]
 async fn a_letter_that_may_insert_inserts_when_it_is_retried() {
-    let db = Database::open().await;
+    let db = open!();
     db.run("CREATE TABLE marks (id INTEGER, n INTEGER CHECK (n < 5)) STRICT", vec![]).await;
     let mark = counter("marks", "n").inc(7).where_eq("id", 1).on_missing(OnMissing::Insert);
     let _ = db.submit(mark);

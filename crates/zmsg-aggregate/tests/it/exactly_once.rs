@@ -8,13 +8,13 @@ use tokio_util::sync::CancellationToken;
 use zmsg_aggregate::FlushPolicy;
 use zmsg_core::{Backoff, ErrorKind};
 
-use crate::database::{Database, like, refusal};
+use crate::database::{like, open, refusal};
 use crate::flaky::Fault;
 
 /// D-Z11: an operation that came while its group was drained was lost.
 #[tokio::test]
 async fn operations_accepted_during_a_flush_are_neither_lost_nor_doubled() {
-    let db = Database::open().await;
+    let db = open!();
     let before = db.submit(like("a"));
     db.store.hold();
     let flush = db.tracker.spawn({
@@ -36,7 +36,7 @@ async fn operations_accepted_during_a_flush_are_neither_lost_nor_doubled() {
 /// D-Z9: a group whose flush failed was drained, counted as an error and gone.
 #[tokio::test]
 async fn a_failed_flush_is_tried_again_and_loses_nothing() {
-    let db = Database::open().await;
+    let db = open!();
     let receipt = db.submit(like("a"));
     db.store.fail([Fault::Temporary, Fault::Temporary]);
     for _ in 0..2 {
@@ -55,7 +55,7 @@ async fn a_failed_flush_is_tried_again_and_loses_nothing() {
 #[tokio::test]
 async fn a_lost_answer_is_resolved_by_the_ledger() {
     for fault in [Fault::LostBefore, Fault::LostAfter, Fault::Denied] {
-        let db = Database::open().await;
+        let db = open!();
         for round in 1..=3 {
             let receipt = db.submit(like("a").batch_key("one transaction"));
             let missing = db.submit(like("x").batch_key("one transaction"));
@@ -72,7 +72,7 @@ async fn a_lost_answer_is_resolved_by_the_ledger() {
 
 #[tokio::test]
 async fn a_lost_answer_waits_until_the_ledger_can_be_read() {
-    let db = Database::open().await;
+    let db = open!();
     let receipt = db.submit(like("a"));
     db.store.fail([Fault::LostAfter]);
     db.store.deaf.store(true, SeqCst);
@@ -85,7 +85,7 @@ async fn a_lost_answer_waits_until_the_ledger_can_be_read() {
 
 #[tokio::test]
 async fn a_ledger_moved_by_somebody_else_stops_the_shard() {
-    let db = Database::open().await;
+    let db = open!();
     let _ = db.submit(like("a"));
     db.aggregator.flush_all().await.unwrap();
     db.run("UPDATE zmsg_ledger SET seq = seq + 7", vec![]).await;
@@ -106,7 +106,7 @@ async fn a_ledger_moved_by_somebody_else_stops_the_shard() {
 
 #[tokio::test]
 async fn a_panic_in_the_observer_loses_nothing() {
-    let db = Database::open().await;
+    let db = open!();
     let receipt = db.submit_for("feed_a", like("a"));
     db.observer.panics.store(true, SeqCst);
     db.aggregator.flush_all().await.unwrap();
@@ -120,7 +120,7 @@ async fn a_panic_in_the_observer_loses_nothing() {
 
 #[tokio::test]
 async fn a_panic_in_the_store_loses_nothing() {
-    let db = Database::open().await;
+    let db = open!();
     let receipt = db.submit(like("a"));
     db.store.fail([Fault::Panic]);
     assert_eq!(db.aggregator.flush_all().await.unwrap_err().kind(), ErrorKind::Unexpected);
@@ -131,7 +131,7 @@ async fn a_panic_in_the_store_loses_nothing() {
 
 #[tokio::test]
 async fn a_flush_goes_on_when_nobody_waits_for_it() {
-    let db = Database::open().await;
+    let db = open!();
     let receipt = db.submit(like("a"));
     db.store.hold();
     {
@@ -153,9 +153,7 @@ async fn totals_are_exact_under_faults_and_concurrent_flushes() {
     const EACH: usize = 400;
     let quick = Backoff::new(Duration::from_millis(1), Duration::from_millis(5));
     let interval = Duration::from_millis(2);
-    let db = Arc::new(
-        Database::open_with(FlushPolicy { interval, retry: quick, ..FlushPolicy::default() }).await,
-    );
+    let db = Arc::new(open!(FlushPolicy { interval, retry: quick, ..FlushPolicy::default() }));
     let shutdown = CancellationToken::new();
     let flusher = db.tracker.spawn(db.aggregator.flusher().run(shutdown.clone()));
     let writers: Vec<_> = (0..TASKS)
@@ -184,7 +182,7 @@ async fn totals_are_exact_under_faults_and_concurrent_flushes() {
     let _ = flusher.await.unwrap();
     let report = db.aggregator.close(Duration::from_secs(60)).await.unwrap();
     assert!(report.is_complete(), "{report:?}");
-    let total = db.int("SELECT SUM(likes) FROM feeds").await;
+    let total = db.int("SELECT CAST(SUM(likes) AS BIGINT) FROM feeds").await;
     assert_eq!(total, i64::try_from(TASKS * EACH).ok());
     assert_eq!(db.letters().count().await.unwrap(), 0);
     assert_eq!(db.int("SELECT COUNT(*) FROM zmsg_ledger").await, Some(0));
@@ -194,7 +192,7 @@ async fn totals_are_exact_under_faults_and_concurrent_flushes() {
 /// sequence numbers are its own.
 #[tokio::test]
 async fn every_start_is_a_stream_of_its_own() {
-    let db = Database::open().await;
+    let db = open!();
     let _ = db.submit(like("a"));
     db.aggregator.flush_all().await.unwrap();
     let second = zmsg_aggregate::Aggregator::open(
@@ -210,4 +208,19 @@ async fn every_start_is_a_stream_of_its_own() {
     second.flush_all().await.unwrap();
     assert_eq!(db.likes("a").await, Some(2));
     assert_eq!(db.int("SELECT COUNT(DISTINCT stream) FROM zmsg_ledger").await, Some(2));
+}
+
+#[tokio::test]
+async fn a_store_that_is_away_for_long_loses_nothing() {
+    let db = open!();
+    let receipt = db.submit(like("a"));
+    db.store.fail_always(Some(Fault::Temporary));
+    for _ in 0..10 {
+        assert!(db.aggregator.flush_all().await.unwrap_err().is_temporary());
+        let _ = db.submit(like("a"));
+    }
+    db.store.fail_always(None);
+    db.aggregator.flush_all().await.unwrap();
+    receipt.applied().await.unwrap();
+    assert_eq!(db.likes("a").await, Some(11));
 }

@@ -9,4 +9,8 @@ mod dead_letters;
 mod exactly_once;
 mod folding;
 mod refused;
+mod sqlite;
 mod timing;
+
+/// Whether this suite runs on PostgreSQL; else it runs on SQLite.
+const ON_A_SERVER: bool = false;

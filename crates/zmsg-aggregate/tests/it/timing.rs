@@ -9,7 +9,7 @@ use zmsg_aggregate::FlushPolicy;
 use zmsg_core::{Backoff, ErrorKind, Key, Result};
 use zmsg_sqlbuilder::slice;
 
-use crate::database::{Database, like};
+use crate::database::{Database, like, open};
 use crate::flaky::Fault;
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -27,12 +27,8 @@ fn run(db: &Database) -> (CancellationToken, tokio::task::JoinHandle<Result<()>>
 
 #[tokio::test(start_paused = true)]
 async fn flushes_when_the_interval_passes() {
-    let db = Database::open_with(FlushPolicy {
-        interval: Duration::from_secs(7),
-        age_max: LONG,
-        ..FlushPolicy::default()
-    })
-    .await;
+    let interval = Duration::from_secs(7);
+    let db = open!(FlushPolicy { interval, age_max: LONG, ..FlushPolicy::default() });
     let began = Instant::now();
     let (_shutdown, _flusher) = run(&db);
     let receipt = db.submit(like("a"));
@@ -45,7 +41,7 @@ async fn flushes_when_the_interval_passes() {
 
 #[tokio::test]
 async fn flushes_when_a_shard_has_enough_operations() {
-    let db = Database::open_with(FlushPolicy { ops_max: 50, ..patient() }).await;
+    let db = open!(FlushPolicy { ops_max: 50, ..patient() });
     let (_shutdown, _flusher) = run(&db);
     let receipts: Vec<_> = (0..49).map(|_| db.submit(like("a"))).collect();
     tokio::task::yield_now().await;
@@ -58,7 +54,7 @@ async fn flushes_when_a_shard_has_enough_operations() {
 
 #[tokio::test]
 async fn flushes_when_a_shard_has_enough_slots() {
-    let db = Database::open_with(FlushPolicy { slots_max: 5, ..patient() }).await;
+    let db = open!(FlushPolicy { slots_max: 5, ..patient() });
     let (_shutdown, _flusher) = run(&db);
     let ids = ["a", "b", "c", "d", "e"];
     let receipts = ids.map(|id| db.submit(like(id).batch_key("all")));
@@ -67,7 +63,7 @@ async fn flushes_when_a_shard_has_enough_slots() {
 
 #[tokio::test]
 async fn flushes_when_half_of_the_buffer_is_taken() {
-    let db = Database::open_with(FlushPolicy { bytes_max: 100_000, ..patient() }).await;
+    let db = open!(FlushPolicy { bytes_max: 100_000, ..patient() });
     let (_shutdown, _flusher) = run(&db);
     let big = slice("feeds", "tags").add("x".repeat(60_000)).where_eq("id", "a");
     db.submit(big).applied().await.unwrap();
@@ -76,7 +72,7 @@ async fn flushes_when_half_of_the_buffer_is_taken() {
 #[tokio::test(start_paused = true)]
 async fn flushes_when_the_oldest_operation_is_old() {
     let age_max = Duration::from_secs(3);
-    let db = Database::open_with(FlushPolicy { age_max, ..patient() }).await;
+    let db = open!(FlushPolicy { age_max, ..patient() });
     let (_shutdown, _flusher) = run(&db);
     let receipt = db.submit(like("a"));
     assert!(timeout(Duration::from_secs(60), receipt.applied()).await.is_err());
@@ -87,7 +83,7 @@ async fn flushes_when_the_oldest_operation_is_old() {
 #[tokio::test(start_paused = true)]
 async fn the_flusher_tries_a_failed_flush_again_by_itself() {
     let retry = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
-    let db = Database::open_with(FlushPolicy { retry, ..FlushPolicy::default() }).await;
+    let db = open!(FlushPolicy { retry, ..FlushPolicy::default() });
     db.store.fail([Fault::Temporary; 5]);
     let (_shutdown, _flusher) = run(&db);
     let receipt = db.submit(like("a"));
@@ -100,7 +96,7 @@ async fn the_flusher_tries_a_failed_flush_again_by_itself() {
 /// slow.
 #[tokio::test(start_paused = true)]
 async fn a_full_buffer_refuses_at_once_and_recovers() {
-    let db = Database::open_with(FlushPolicy { bytes_max: 50_000, ..patient() }).await;
+    let db = open!(FlushPolicy { bytes_max: 50_000, ..patient() });
     db.store.hold();
     let (_shutdown, _flusher) = run(&db);
     let mut accepted = 0;
@@ -129,7 +125,7 @@ async fn a_full_buffer_refuses_at_once_and_recovers() {
 
 #[tokio::test]
 async fn folding_into_a_slot_does_not_count_what_was_overwritten() {
-    let db = Database::open_with(FlushPolicy { bytes_max: 200_000, ..patient() }).await;
+    let db = open!(FlushPolicy { bytes_max: 200_000, ..patient() });
     for n in 0..2_000 {
         let text = format!("{n}{}", "x".repeat(1_000));
         let _ = db.submit(zmsg_sqlbuilder::map("feeds", "meta").set("k", text).where_eq("id", "a"));
@@ -141,7 +137,7 @@ async fn folding_into_a_slot_does_not_count_what_was_overwritten() {
 
 #[tokio::test]
 async fn flush_key_waits_for_what_is_pending_and_for_what_is_in_flight() {
-    let db = Database::open().await;
+    let db = open!();
     let key = Key::new("feed_a").unwrap();
     let _ = db.submit_for("feed_a", like("a"));
     db.store.hold();
@@ -169,7 +165,7 @@ async fn flush_key_waits_for_what_is_pending_and_for_what_is_in_flight() {
 
 #[tokio::test]
 async fn flush_key_of_a_key_without_pending_operations_sends_nothing() {
-    let db = Database::open().await;
+    let db = open!();
     let _ = db.submit_for("feed_a", like("a"));
     db.aggregator.flush_key(&Key::new("feed_b").unwrap()).await.unwrap();
     assert_eq!(db.store.transactions.load(SeqCst), 0);
@@ -178,7 +174,7 @@ async fn flush_key_of_a_key_without_pending_operations_sends_nothing() {
 
 #[tokio::test]
 async fn the_observer_hears_every_key_before_anybody_who_waits() {
-    let db = Database::open().await;
+    let db = open!();
     let receipts = ["a", "b", "x"].map(|id| db.submit_for(&format!("feed_{id}"), like(id)));
     db.aggregator.flush_all().await.unwrap();
     for receipt in receipts {
@@ -191,7 +187,7 @@ async fn the_observer_hears_every_key_before_anybody_who_waits() {
 
 #[tokio::test]
 async fn the_flusher_flushes_the_rest_when_it_is_told_to_stop() {
-    let db = Database::open_with(patient()).await;
+    let db = open!(patient());
     let (shutdown, flusher) = run(&db);
     let receipt = db.submit(like("a"));
     shutdown.cancel();
@@ -201,7 +197,7 @@ async fn the_flusher_flushes_the_rest_when_it_is_told_to_stop() {
 
 #[tokio::test]
 async fn close_flushes_the_rest_and_leaves_no_trace() {
-    let db = Database::open_with(patient()).await;
+    let db = open!(patient());
     let receipt = db.submit(like("a"));
     let report = db.aggregator.close(Duration::from_secs(5)).await.unwrap();
     assert!(report.is_complete(), "{report:?}");
@@ -214,7 +210,7 @@ async fn close_flushes_the_rest_and_leaves_no_trace() {
 #[tokio::test]
 async fn close_reports_what_is_still_pending() {
     let retry = Backoff::new(Duration::from_millis(1), Duration::from_millis(2));
-    let db = Database::open_with(FlushPolicy { retry, ..patient() }).await;
+    let db = open!(FlushPolicy { retry, ..patient() });
     for _ in 0..3 {
         let _ = db.submit(like("a"));
     }
@@ -232,7 +228,7 @@ async fn close_reports_what_is_still_pending() {
 
 #[tokio::test(start_paused = true)]
 async fn close_returns_at_its_deadline_while_the_store_hangs() {
-    let db = Database::open_with(patient()).await;
+    let db = open!(patient());
     let receipt = db.submit(like("a"));
     db.store.hold();
     let report = db.aggregator.close(Duration::from_secs(2)).await.unwrap();
@@ -243,7 +239,7 @@ async fn close_returns_at_its_deadline_while_the_store_hangs() {
 
 #[tokio::test]
 async fn what_the_observer_hands_over_is_kept_until_the_outcome_is_known() {
-    let db = Database::open_with(patient()).await;
+    let db = open!(patient());
     let receipt = db.submit_for("feed_a", like("a"));
     db.store.fail([Fault::Temporary]);
     db.store.hold();
@@ -263,7 +259,7 @@ async fn what_the_observer_hands_over_is_kept_until_the_outcome_is_known() {
 
 #[tokio::test]
 async fn an_observer_that_panics_before_a_flush_loses_nothing() {
-    let db = Database::open_with(patient()).await;
+    let db = open!(patient());
     let _ = db.submit_for("feed_panic", like("a"));
     let error = db.aggregator.flush_all().await.unwrap_err();
     assert!(error.is_temporary());
