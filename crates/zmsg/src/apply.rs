@@ -4,13 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use zmsg_aggregate::Flushing;
 use zmsg_bloom::{Insertion, MembershipFilter};
 use zmsg_cache::{TieredCache, WriteHold};
-use zmsg_core::{Key, OnMissing, Op, Result, Row, Statement, Task};
+use zmsg_core::{Error, ErrorKind, Key, OnMissing, Op, Result, Row, Statement, Task};
 use zmsg_queue::is_already_applied;
 use zmsg_sqlbuilder::Dialect;
 use zmsg_store::{Outcome, SqlStore, Step, StepError};
 
+use crate::assemble::Filter;
+use crate::filter_state::SqlFilterRegistry;
 use crate::repair::Repairs;
 
 /// Applies finished steps to the store and keeps filter and caches true to them.
@@ -19,8 +22,19 @@ pub(crate) struct Applier {
     store: Arc<dyn SqlStore>,
     cache: TieredCache,
     filter: Arc<dyn MembershipFilter>,
+    /// The state of a filter that nodes share: every write checks it.
+    registry: Option<Arc<SqlFilterRegistry>>,
     repairs: Repairs,
     on_missing: OnMissing,
+}
+
+/// What a change did.
+#[derive(Debug)]
+pub(crate) struct Applied {
+    /// One for each step.
+    pub(crate) outcomes: Vec<Outcome>,
+    /// L2 could not be told; it is repaired.
+    pub(crate) degraded: bool,
 }
 
 /// What the caches show once a change is committed.
@@ -36,11 +50,12 @@ impl Applier {
     pub(crate) fn new(
         store: Arc<dyn SqlStore>,
         cache: TieredCache,
-        filter: Arc<dyn MembershipFilter>,
+        filter: Filter,
         repairs: Repairs,
         on_missing: OnMissing,
     ) -> Self {
-        Self { store, cache, filter, repairs, on_missing }
+        let Filter { filter, registry, .. } = filter;
+        Self { store, cache, filter, registry, repairs, on_missing }
     }
 
     /// The steps of a task, as this store wants them.
@@ -70,24 +85,22 @@ impl Applier {
         keys: &[Key],
         steps: Vec<Step>,
         show: Show,
-    ) -> Result<Vec<Outcome>, StepError> {
+    ) -> Result<Applied, StepError> {
         let mut holds = Vec::with_capacity(keys.len());
         for key in keys {
             holds.push((key, self.cache.begin_write(key).await));
         }
-        let committed = match self.announce(keys).await {
-            // Kept over the commit: a rebuild of the filter waits for the rows on their way.
-            Ok(_on_their_way) => self.store.execute_all(steps).await,
-            Err(error) => Err(StepError { step: None, error }),
-        };
+        let committed = self.commit(keys, steps).await;
         let mut show = if committed.is_ok() { show } else { Show::Nothing };
+        let mut unreached = Unreached::default();
         for (key, hold) in holds {
             let show = std::mem::replace(&mut show, Show::Nothing);
             if let Err(error) = self.release(hold, show).await {
-                self.repairs.enqueue(key, &error).await;
+                unreached.note(key, error);
             }
         }
-        committed
+        let degraded = self.repair(unreached).await;
+        committed.map(|outcomes| Applied { outcomes, degraded })
     }
 
     /// Applies the steps of a write that was accepted earlier, in one transaction.
@@ -98,20 +111,38 @@ impl Applier {
         &self,
         keys: &[Key],
         steps: Vec<Step>,
-    ) -> Result<Vec<Outcome>, StepError> {
-        let announced = self.announce(keys).await;
-        let _on_their_way = announced.map_err(|error| StepError { step: None, error })?;
-        let committed = self.store.execute_all(steps).await;
+    ) -> Result<Applied, StepError> {
+        let committed = self.commit(keys, steps).await;
         let may_be_applied = match &committed {
             Ok(_) => true,
             Err(failed) => failed.error.is_outcome_unknown() || is_already_applied(failed),
         };
-        if may_be_applied {
-            for key in keys {
-                self.invalidate(key).await;
+        let degraded = may_be_applied && self.invalidate(keys).await;
+        committed.map(|outcomes| Applied { outcomes, degraded })
+    }
+
+    /// Commits `steps` with their keys known to the filter.
+    async fn commit(&self, keys: &[Key], steps: Vec<Step>) -> Result<Vec<Outcome>, StepError> {
+        let before = |error| StepError { step: None, error };
+        let mut announced = self.announce(keys).await.map_err(before)?;
+        for _ in 0..ANNOUNCED_MAX {
+            let mut checked = steps.clone();
+            checked.extend(announced.checks.clone());
+            match self.store.execute_all(checked).await {
+                Ok(mut outcomes) => {
+                    outcomes.truncate(steps.len());
+                    return Ok(outcomes);
+                }
+                // Nothing was written: the filter has changed since it was told.
+                Err(failed) if SqlFilterRegistry::was_refused(&failed) => {
+                    announced.insertion.outdated();
+                    announced = self.announce(keys).await.map_err(before)?;
+                }
+                Err(failed) => return Err(failed),
             }
         }
-        committed
+        let busy = "the membership filter changed again and again while a write was under way";
+        Err(before(Error::new(ErrorKind::Unavailable, busy).temporary()))
     }
 
     async fn release(&self, hold: WriteHold, show: Show) -> Result<()> {
@@ -127,20 +158,75 @@ impl Applier {
     }
 
     /// Tells the filter of keys whose rows may be about to exist. What it returns is kept until
-    /// the commit's outcome is known.
-    pub(crate) async fn announce(&self, keys: &[Key]) -> Result<Insertion> {
-        self.filter.insert(keys).await.map_err(|error| error.during("filter.insert"))
+    /// the commit's outcome is known, and its checks are part of the transaction.
+    pub(crate) async fn announce(&self, keys: &[Key]) -> Result<Announced> {
+        let insertion = self.filter.insert(keys).await;
+        let insertion = insertion.map_err(|error| error.during("filter.insert"))?;
+        let check = self.registry.as_ref().zip(insertion.version());
+        let checks = check.map(|(registry, version)| registry.guard(version)).into_iter().collect();
+        Ok(Announced { insertion, checks })
     }
 
-    /// Drops a key from both tiers; what cannot be reached now is repaired later.
-    pub(crate) async fn invalidate(&self, key: &Key) {
-        if let Err(error) = self.cache.invalidate(key).await {
-            self.repairs.enqueue(key, &error).await;
+    /// Drops keys from both tiers; what cannot be reached now is repaired later. True if there
+    /// was such.
+    pub(crate) async fn invalidate(&self, keys: &[Key]) -> bool {
+        match self.cache.invalidate_many(keys).await {
+            Ok(()) => false,
+            Err(cause) => self.repair(Unreached { keys: keys.to_vec(), cause: Some(cause) }).await,
         }
     }
 
+    /// Drops a key from L1: another node has changed its row, and told L2.
+    pub(crate) fn forget_here(&self, key: &Key) {
+        self.cache.forget_local(key);
+    }
+
     /// As [`invalidate`](Self::invalidate), but it is the caller who tries again.
-    pub(crate) async fn try_invalidate(&self, key: &Key) -> Result<()> {
-        self.cache.invalidate(key).await
+    pub(crate) async fn try_invalidate(&self, keys: &[Key]) -> Result<()> {
+        self.cache.invalidate_many(keys).await
+    }
+
+    /// Keys whose invalidation had to be put off so far.
+    pub(crate) fn repairs_queued(&self) -> u64 {
+        self.repairs.queued()
+    }
+
+    async fn repair(&self, unreached: Unreached) -> bool {
+        let Unreached { keys, cause: Some(cause) } = unreached else { return false };
+        self.repairs.enqueue(&keys, &cause).await;
+        true
     }
 }
+
+/// Keys that L2 could not be told of, and why.
+#[derive(Debug, Default)]
+struct Unreached {
+    keys: Vec<Key>,
+    cause: Option<Error>,
+}
+
+impl Unreached {
+    fn note(&mut self, key: &Key, cause: Error) {
+        self.keys.push(key.clone());
+        self.cause.get_or_insert(cause);
+    }
+}
+
+/// Keys that the filter knows, of rows on their way.
+#[derive(Debug)]
+pub(crate) struct Announced {
+    insertion: Insertion,
+    /// What has to be true of the filter when the rows are committed: the last steps.
+    pub(crate) checks: Vec<Step>,
+}
+
+impl Announced {
+    /// As what a flush keeps until its outcome is known. Dropped after a refusal, it is asked for
+    /// again.
+    pub(crate) fn into_flushing(self) -> Flushing {
+        Flushing { guard: Box::new(self.insertion), checks: self.checks }
+    }
+}
+
+/// How often a write tells the filter anew that has changed meanwhile.
+const ANNOUNCED_MAX: usize = 16;

@@ -10,8 +10,8 @@ use zmsg_queue::TaskQueue;
 use zmsg_store::{Migrations, Migrator, SqlStore};
 
 use crate::Zmsg;
-use crate::assemble;
-use crate::config::{Config, FilterBackend};
+use crate::assemble::{self, Filter, Queue, Servers};
+use crate::config::Config;
 use crate::lock::FileLock;
 use crate::open::Parts;
 
@@ -97,41 +97,70 @@ impl Builder {
     pub async fn open(self) -> Result<Zmsg> {
         let Self { config, clock, store, local, remote, filter, queue, lease } = self;
         config.validate()?;
+        // A store that the caller brings may be shared, whatever the configuration says of its own.
+        let shared = is_shared(&config, store.is_none());
         if store.is_some() && filter.is_none() {
             check_filter_of_a_given_store(&config)?;
         }
         let locks = Arc::new(locks(&config, store.is_none())?);
+        let servers = Servers::of(&config)?;
         let store = match store {
             Some(store) => store,
-            None => assemble::store(&config).await?,
+            None => assemble::store(&config, servers.connections()).await?,
         };
         if config.store.migrate {
             Migrator::new(Arc::clone(&store), Migrations::zmsg(store.dialect())).up().await?;
         }
-        let local = local.unwrap_or_else(|| assemble::local(&config));
-        let remote = remote.unwrap_or_else(assemble::remote);
-        let filter = filter.map_or_else(|| assemble::filter(&config), Ok)?;
-        let queue = queue.map_or_else(|| assemble::queue(&config, &store, &clock), Ok)?;
-        let lease = lease.map_or_else(|| assemble::lease(&config), Ok)?;
-        let parts = Parts { config, clock, locks, store, local, remote, filter, queue, lease };
+        let local = local.map_or_else(|| assemble::local(&config), Ok)?;
+        let remote = remote.map_or_else(|| assemble::remote(&config, &servers), Ok)?;
+        let filter = match filter {
+            Some(filter) => Filter::alone(filter),
+            None => assemble::filter(&config, shared, &store, &servers, &clock)?,
+        };
+        let queue = match queue {
+            Some(queue) => Queue::brought(queue),
+            None => assemble::queue(&config, &store, &clock)?,
+        };
+        let lease = lease.map_or_else(|| assemble::lease(&config, shared, &store), Ok)?;
+        let parts = Parts {
+            config,
+            shared,
+            clock,
+            locks,
+            store,
+            local,
+            remote,
+            filter,
+            queue,
+            lease,
+            servers,
+        };
         parts.open().await
     }
 }
 
-/// The directory, and the database file unless the caller brought the store: alone if a filter
-/// of this process has to know of every write to it.
+/// Whether other processes may write to the database.
+fn is_shared(config: &Config, own_store: bool) -> bool {
+    if own_store { config.database_is_shared() } else { !config.filter.single_node }
+}
+
+/// The directory, if anything is kept in it, and the database file unless the caller brought the
+/// store: alone if a filter of this process has to know of every write to it.
 fn locks(config: &Config, own_store: bool) -> Result<Vec<FileLock>> {
-    let mut locks = vec![FileLock::directory(&config.directory)?];
+    let shared = is_shared(config, own_store);
+    let mut locks = Vec::new();
+    if config.uses_directory(shared) {
+        locks.push(FileLock::directory(&config.directory)?);
+    }
     if let Some(path) = config.sqlite_path().filter(|_| own_store) {
-        let alone = config.filter.backend == FilterBackend::Local;
-        locks.push(FileLock::database(&path, alone)?);
+        locks.push(FileLock::database(&path, config.filter_is_local(shared))?);
     }
     Ok(locks)
 }
 
-/// A store that the caller brought may be shared, whatever the configuration says of its own.
+/// A filter of this process knows nothing of what others write to the caller's store.
 fn check_filter_of_a_given_store(config: &Config) -> Result<()> {
-    if config.filter.backend == FilterBackend::Local && !config.filter.single_node {
+    if config.filter_is_local(true) && !config.filter.single_node {
         return Err(Error::invalid_config(
             "a local filter on a store of your own would call the rows of other processes absent: \
              set filter.single_node to true if this is the only process, set filter.backend to \

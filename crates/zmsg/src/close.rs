@@ -11,6 +11,7 @@ use zmsg_core::{Error, ErrorKind, Level, Result};
 use zmsg_idgen::IdGenerator;
 use zmsg_store::SqlStore;
 
+use crate::assemble::Servers;
 use crate::codec;
 use crate::lock::FileLock;
 use crate::tasks::{Stage, Tasks};
@@ -21,6 +22,7 @@ use crate::write::Writer;
 pub(crate) struct Closing {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) store: Arc<dyn SqlStore>,
+    pub(crate) servers: Servers,
     /// The deadline of the configuration.
     pub(crate) deadline: Duration,
     pub(crate) locks: Arc<Vec<FileLock>>,
@@ -135,6 +137,11 @@ impl Closing {
         report.part("ids", until, ids.close()).await;
         report.part("task queue", until, writer.queue.close()).await;
         report.part("store", until, self.store.close()).await;
+        let closed = async {
+            self.servers.close().await;
+            Ok(())
+        };
+        report.part("connections", until, closed).await;
         writer.pending.abandon();
         self.locks.iter().for_each(FileLock::unlock);
         report

@@ -8,6 +8,9 @@ use zmsg_store::{Expect, Otherwise, Step};
 /// The queue of the delayed route.
 pub(crate) const QUEUE: &str = "default";
 
+/// The queue of invalidations that did not reach L2: no delayed write waits behind them.
+pub(crate) const REPAIR_QUEUE: &str = "zmsg_repair";
+
 /// The first byte of every payload.
 const VERSION: u8 = 1;
 
@@ -38,6 +41,8 @@ pub(crate) enum Payload {
     Write { keys: Vec<String>, steps: Vec<WireStep> },
     /// The key leaves the caches.
     Repair { key: String },
+    /// These keys leave the caches.
+    RepairMany { keys: Vec<String> },
 }
 
 /// A [`Step`] as it is stored.
@@ -54,6 +59,7 @@ enum WireExpect {
     Any,
     Exactly(u64),
     AtLeast(u64),
+    Returns(u64),
 }
 
 impl From<Step> for WireStep {
@@ -62,6 +68,7 @@ impl From<Step> for WireStep {
             Expect::Any => WireExpect::Any,
             Expect::Exactly(rows) => WireExpect::Exactly(rows),
             Expect::AtLeast(rows) => WireExpect::AtLeast(rows),
+            Expect::Returns(rows) => WireExpect::Returns(rows),
         };
         let otherwise = match step.otherwise {
             Otherwise::Abort(_) => None,
@@ -77,6 +84,7 @@ impl From<WireStep> for Step {
             WireExpect::Any => Expect::Any,
             WireExpect::Exactly(rows) => Expect::Exactly(rows),
             WireExpect::AtLeast(rows) => Expect::AtLeast(rows),
+            WireExpect::Returns(rows) => Expect::Returns(rows),
         };
         let otherwise = match wire.otherwise {
             Some(statements) => Otherwise::Run(statements),
@@ -115,6 +123,7 @@ pub(crate) fn summary(kind: &str, stored: &[u8]) -> String {
             format!("{kind} {}: {}", keys.join(", "), texts.join("; "))
         }
         Ok(Payload::Repair { key }) => format!("{kind} {key}"),
+        Ok(Payload::RepairMany { keys }) => format!("{kind} {}", keys.join(", ")),
         Err(error) => format!("{kind}, which cannot be read: {error}"),
     }
 }

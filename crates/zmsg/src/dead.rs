@@ -104,7 +104,7 @@ impl DeadLetters {
             let _on_their_way = writer.applier.announce(&letter.keys).await?;
             let retried = periodic.retry(id).await;
             for key in &letter.keys {
-                writer.applier.invalidate(key).await;
+                writer.applier.invalidate(std::slice::from_ref(key)).await;
             }
             Ok(retried?.is_some())
         };

@@ -47,6 +47,8 @@ mod payload;
 mod dead;
 mod migrate;
 mod upkeep;
+mod filter_state;
+mod receipts;
 mod tasks;
 mod close;
 mod lock;
@@ -56,12 +58,14 @@ mod builder;
 mod open;
 mod assemble;
 
+pub mod doctor;
+
 pub use builder::Builder;
 pub use close::CloseReport;
 pub use config::{
     ByteSize, CacheConfig, Config, FilterBackend, FilterConfig, IdsConfig, LeaseBackend,
-    PeriodicConfig, QueueBackend, QueueConfig, SettingDoc, SourceConfig, StoreConfig, Synchronous,
-    setting_docs,
+    LocalBackend, PeriodicConfig, QueueBackend, QueueConfig, RedisConfig, RemoteBackend, Secret,
+    SettingDoc, SourceConfig, StoreConfig, Synchronous, setting_docs,
 };
 pub use dead::{DeadLetter, DeadLetterId, DeadLetters};
 pub use lock::FileLock;
@@ -69,8 +73,10 @@ pub use migrate::SchemaDir;
 pub use payload::IntoBytes;
 pub use read::Presence;
 pub use source::Source;
+#[cfg(feature = "redis")]
+pub use stats::RedisReading;
 pub use stats::Stats;
-pub use write::{SqlResult, Write};
+pub use write::{Outbox, SqlResult, Write};
 pub use zmsg::Zmsg;
 
 pub use zmsg_core::{
@@ -84,3 +90,6 @@ pub use {
     zmsg_aggregate as aggregate, zmsg_bloom as bloom, zmsg_cache as cache, zmsg_core as core,
     zmsg_idgen as idgen, zmsg_queue as queue, zmsg_sqlbuilder as sqlbuilder, zmsg_store as store,
 };
+
+#[cfg(feature = "redis")]
+pub use zmsg_redis as redis;

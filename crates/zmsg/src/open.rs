@@ -5,27 +5,26 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
-use zmsg_aggregate::{Aggregator, FlushGuard, FlushObserver, FlushPolicy};
-use zmsg_bloom::MembershipFilter;
+use zmsg_aggregate::{Aggregator, FlushObserver, FlushPolicy, Flushing};
 use zmsg_cache::{CachePolicy, LocalCache, RemoteCache, TieredCache};
 use zmsg_core::{Backoff, Clock, Key, Result};
 use zmsg_idgen::{IdGenerator, NodeLease};
-use zmsg_queue::{TaskQueue, Worker, WorkerOptions};
+use zmsg_queue::{TaskHandler, Worker, WorkerOptions};
 use zmsg_store::SqlStore;
 
 use crate::Zmsg;
 use crate::apply::Applier;
-use crate::assemble;
+use crate::assemble::{self, Filter, Queue, Servers};
 use crate::close::Closing;
 use crate::codec;
 use crate::config::Config;
 use crate::lock::FileLock;
-use crate::pending::Pending;
 use crate::read::Reader;
+use crate::receipts::ReceiptUpkeep;
 use crate::repair::Repairs;
 use crate::source::{Source, Sources};
 use crate::tasks::{Stage, Tasks};
-use crate::upkeep::{FilterUpkeep, InboxUpkeep, ReceiptUpkeep};
+use crate::upkeep::{FilterUpkeep, InboxUpkeep};
 use crate::worker::Handler;
 use crate::write::{WriteOptions, Writer};
 use crate::zmsg::Inner;
@@ -34,78 +33,102 @@ use crate::zmsg::Inner;
 #[derive(Debug)]
 pub(crate) struct Parts {
     pub(crate) config: Config,
+    /// Other nodes may share the database.
+    pub(crate) shared: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) locks: Arc<Vec<FileLock>>,
     pub(crate) store: Arc<dyn SqlStore>,
     pub(crate) local: Arc<dyn LocalCache>,
     pub(crate) remote: Arc<dyn RemoteCache>,
-    pub(crate) filter: Arc<dyn MembershipFilter>,
-    pub(crate) queue: Arc<dyn TaskQueue>,
+    pub(crate) filter: Filter,
+    pub(crate) queue: Queue,
     pub(crate) lease: Arc<dyn NodeLease>,
+    pub(crate) servers: Servers,
 }
 
 impl Parts {
     /// Wires the parts and starts the loops.
     pub(crate) async fn open(self) -> Result<Zmsg> {
-        let Self { config, clock, locks, store, local, remote, filter, queue, lease } = self;
         let tracker = TaskTracker::new();
-        let tasks = Arc::new(Tasks::new(tracker.clone(), Arc::clone(&locks)));
-
+        let tasks = Arc::new(Tasks::new(tracker.clone(), Arc::clone(&self.locks)));
         let cache = TieredCache::new(
-            local,
-            remote,
-            cache_policy(&config),
-            Arc::clone(&clock),
+            Arc::clone(&self.local),
+            Arc::clone(&self.remote),
+            cache_policy(&self.config),
+            Arc::clone(&self.clock),
             tracker.clone(),
         );
-        let sources = Arc::new(Sources::new(Arc::clone(&store), Arc::clone(&filter))?);
-        for source in &config.sources {
-            sources.register(Source::from(source.clone()))?;
-        }
-        let repairs = Repairs::new(Arc::clone(&queue), Arc::clone(&clock));
-        let applier = Arc::new(Applier::new(
-            Arc::clone(&store),
-            cache.clone(),
-            Arc::clone(&filter),
-            repairs,
-            config.periodic.on_missing,
-        ));
-        let aggregator = Aggregator::open(
-            Arc::clone(&store),
-            flush_policy(&config),
-            Arc::clone(&clock),
-            Arc::new(FollowFlushes(Arc::clone(&applier))),
-            tracker.clone(),
-        )
-        .await?;
-        let ids = assemble::ids(&config, lease, &clock).await?;
-        let pending = Arc::new(Pending::default());
-        let writer = Arc::new(Writer {
-            applier,
-            cache: cache.clone(),
-            aggregator,
-            queue,
-            pending,
-            sources: Arc::clone(&sources),
-            clock,
-            tracker,
-            options: write_options(&config),
-            _locks: Arc::clone(&locks),
-        });
+        let sources = self.sources()?;
+        let ids = assemble::ids(&self.config, Arc::clone(&self.lease), &self.clock).await?;
+        let writer = self.writer(&cache, &sources, tracker).await?;
         let filter_upkeep = FilterUpkeep::new(
-            filter,
+            &self.filter,
             Arc::clone(&sources),
-            Arc::clone(&store),
-            config.filter.capacity,
+            Arc::clone(&self.store),
+            self.config.filter.capacity,
         );
-        start_loops(&tasks, &config, &writer, &store, &filter_upkeep, &ids);
+        start_loops(&tasks, &self.config, &writer, &self.store, &filter_upkeep, &ids);
+        let Self { config, store, filter, queue, locks, servers, .. } = self;
+        if let Some(keeper) = filter.keeper() {
+            let token = tasks.token(Stage::Upkeep);
+            tasks.spawn(Stage::Upkeep, "filter keeper", keeper.run(token));
+        }
+        if let Some(wake_ups) = queue.wake_ups {
+            // After the workers: they give tasks back while they stop, and others hear of it.
+            let token = tasks.token(Stage::Upkeep);
+            tasks.spawn(Stage::Upkeep, "wake-ups", wake_ups.run(token));
+        }
 
-        let deadline = config.shutdown_deadline;
-        let closing = Arc::new(Closing { tasks, store, deadline, locks, once: OnceLock::new() });
+        let (deadline, once) = (config.shutdown_deadline, OnceLock::new());
+        let closing = Arc::new(Closing { tasks, store, servers, deadline, locks, once });
         let reader = Reader::new(cache, Arc::clone(&sources));
         let closed = AtomicBool::new(false);
         let inner = Inner { closed, reader, writer, sources, filter_upkeep, ids, closing };
         Ok(Zmsg { inner: Arc::new(inner) })
+    }
+
+    fn sources(&self) -> Result<Arc<Sources>> {
+        let sources = Sources::new(Arc::clone(&self.store), &self.filter)?;
+        for source in &self.config.sources {
+            sources.register(Source::from(source.clone()))?;
+        }
+        Ok(Arc::new(sources))
+    }
+
+    async fn writer(
+        &self,
+        cache: &TieredCache,
+        sources: &Arc<Sources>,
+        tracker: TaskTracker,
+    ) -> Result<Arc<Writer>> {
+        let queue = &self.queue.queue;
+        let applier = Arc::new(Applier::new(
+            Arc::clone(&self.store),
+            cache.clone(),
+            self.filter.clone(),
+            Repairs::new(Arc::clone(queue), Arc::clone(&self.clock)),
+            self.config.periodic.on_missing,
+        ));
+        let aggregator = Aggregator::open(
+            Arc::clone(&self.store),
+            flush_policy(&self.config),
+            Arc::clone(&self.clock),
+            Arc::new(FollowFlushes(Arc::clone(&applier))),
+            tracker.clone(),
+        )
+        .await?;
+        Ok(Arc::new(Writer {
+            applier,
+            cache: cache.clone(),
+            aggregator,
+            queue: Arc::clone(queue),
+            pending: Arc::default(),
+            sources: Arc::clone(sources),
+            clock: Arc::clone(&self.clock),
+            tracker,
+            options: write_options(&self.config, self.shared),
+            _locks: Arc::clone(&self.locks),
+        }))
     }
 }
 
@@ -116,14 +139,12 @@ struct FollowFlushes(Arc<Applier>);
 
 #[async_trait::async_trait]
 impl FlushObserver for FollowFlushes {
-    async fn flushing(&self, keys: &[Key]) -> Result<FlushGuard> {
-        Ok(Box::new(self.0.announce(keys).await?))
+    async fn flushing(&self, keys: &[Key]) -> Result<Flushing> {
+        Ok(self.0.announce(keys).await?.into_flushing())
     }
 
     async fn flushed(&self, keys: &[Key]) {
-        for key in keys {
-            self.0.invalidate(key).await;
-        }
+        self.0.invalidate(keys).await;
     }
 }
 
@@ -135,21 +156,33 @@ fn start_loops(
     filter_upkeep: &FilterUpkeep,
     ids: &IdGenerator,
 ) {
-    let handler = Handler {
+    let handler = Arc::new(Handler {
         applier: Arc::clone(&writer.applier),
         pending: Arc::clone(&writer.pending),
         clock: Arc::clone(&writer.clock),
         tracker: writer.tracker.clone(),
-    };
+    });
     let worker = Worker::new(
         Arc::clone(&writer.queue),
-        Arc::new(handler),
+        Arc::clone(&handler) as Arc<dyn TaskHandler>,
         Arc::clone(&writer.clock),
         writer.tracker.clone(),
         worker_options(config),
     );
     let token = tasks.token(Stage::Workers);
     tasks.spawn(Stage::Workers, "queue worker", async move { worker.run(token).await.map(|_| ()) });
+    if writer.cache.has_remote() {
+        let worker = Worker::new(
+            Arc::clone(&writer.queue),
+            Arc::clone(&handler) as Arc<dyn TaskHandler>,
+            Arc::clone(&writer.clock),
+            writer.tracker.clone(),
+            repair_options(config),
+        );
+        let token = tasks.token(Stage::Workers);
+        let run = async move { worker.run(token).await.map(|_| ()) };
+        tasks.spawn(Stage::Workers, "repair worker", run);
+    }
 
     let flusher = writer.aggregator.flusher();
     tasks.spawn(Stage::Flusher, "flusher", flusher.run(tasks.token(Stage::Flusher)));
@@ -165,8 +198,9 @@ fn start_loops(
     let receipts = ReceiptUpkeep {
         pending: Arc::clone(&writer.pending),
         queue: Arc::clone(&writer.queue),
-        store: Arc::clone(store),
+        applier: Arc::clone(&writer.applier),
         clock: Arc::clone(&writer.clock),
+        shared: writer.options.shared,
     };
     tasks.spawn(Stage::Upkeep, "receipt upkeep", receipts.run(upkeep));
 
@@ -213,10 +247,21 @@ fn worker_options(config: &Config) -> WorkerOptions {
     }
 }
 
-fn write_options(config: &Config) -> WriteOptions {
+/// Repairs are few, quick to fail while L2 is away, and due as soon as it is back.
+fn repair_options(config: &Config) -> WorkerOptions {
+    WorkerOptions {
+        queue: codec::REPAIR_QUEUE.to_owned(),
+        concurrency: 2,
+        backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(1)),
+        ..worker_options(config)
+    }
+}
+
+fn write_options(config: &Config, shared: bool) -> WriteOptions {
     WriteOptions {
         delay: config.queue.delay,
         attempts_max: config.queue.attempts_max,
         fallback_to_store: config.queue.fallback_to_store,
+        shared,
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use zmsg_core::{Level, Result, Settlement, Settler, TaskId, UnixMillis};
+use zmsg_core::{Key, Level, Result, Settlement, Settler, TaskId, UnixMillis};
 
 /// The settlers of delayed writes, by task. Bounded by the queue's own bound: a task that the
 /// queue refuses is taken out again.
@@ -13,6 +13,8 @@ pub(crate) struct Pending(Mutex<HashMap<TaskId, Waiting>>);
 #[derive(Debug)]
 struct Waiting {
     settler: Settler,
+    /// The key whose value was shown on accept.
+    key: Key,
     /// When the queue has it: its due time.
     due: Option<UnixMillis>,
     /// An attempt to apply it has begun, so its value may be in the table already.
@@ -21,10 +23,11 @@ struct Waiting {
 
 impl Pending {
     /// Registers a task before it is enqueued, so that no worker can be faster than its receipt.
-    pub(crate) fn register(&self, id: TaskId, level: Level) -> Settlement {
+    pub(crate) fn register(&self, id: TaskId, key: &Key, level: Level) -> Settlement {
         let settler = Settlement::pending(level);
         let settlement = settler.settlement();
-        self.lock().insert(id, Waiting { settler, due: None, applying: false });
+        let waiting = Waiting { settler, key: key.clone(), due: None, applying: false };
+        self.lock().insert(id, waiting);
         settlement
     }
 
@@ -46,6 +49,11 @@ impl Pending {
     /// True while the task waits and no attempt to apply it has begun.
     pub(crate) fn is_untouched(&self, id: TaskId) -> bool {
         self.lock().get(&id).is_some_and(|waiting| !waiting.applying)
+    }
+
+    /// The key whose value was shown when the task was accepted.
+    pub(crate) fn key(&self, id: TaskId) -> Option<Key> {
+        self.lock().get(&id).map(|waiting| waiting.key.clone())
     }
 
     /// Notes that the queue has the task.
@@ -94,11 +102,15 @@ impl Pending {
 mod tests {
     use super::*;
 
+    fn key() -> Key {
+        Key::new("feed_1").unwrap()
+    }
+
     #[test]
     fn a_task_that_the_queue_does_not_have_yet_is_never_overdue() {
         let pending = Pending::default();
         let (slow, queued) = (TaskId::generate(), TaskId::generate());
-        let _settlements = [slow, queued].map(|id| pending.register(id, Level::Database));
+        let _settlements = [slow, queued].map(|id| pending.register(id, &key(), Level::Database));
         pending.enqueued(queued, 1_000);
         assert_eq!(pending.overdue(5_000, None, 10), [queued], "its enqueue is still under way");
         assert!(pending.overdue(1_000, None, 10).is_empty(), "due is not overdue");
@@ -110,7 +122,7 @@ mod tests {
         let pending = Pending::default();
         let ids: Vec<TaskId> = (0..5).map(|_| TaskId::generate()).collect();
         let _settlements: Vec<_> =
-            ids.iter().map(|id| pending.register(*id, Level::Database)).collect();
+            ids.iter().map(|id| pending.register(*id, &key(), Level::Database)).collect();
         ids.iter().for_each(|id| pending.enqueued(*id, 0));
         let first = pending.overdue(1, None, 3);
         let second = pending.overdue(1, first.last().copied(), 3);

@@ -9,11 +9,14 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use xxhash_rust::xxh3::xxh3_64;
 use zmsg_bloom::{MembershipFilter, Verdict};
 use zmsg_cache::Origin;
 use zmsg_core::{Error, Key, Result, Statement, Value};
 use zmsg_sqlbuilder::{identifiers, render};
 use zmsg_store::SqlStore;
+
+use crate::assemble::Filter;
 
 type LoadFuture = Pin<Box<dyn Future<Output = Result<Option<Bytes>>> + Send>>;
 type LoadFn = Arc<dyn Fn(Key) -> LoadFuture + Send + Sync>;
@@ -166,8 +169,11 @@ impl fmt::Debug for Source {
 pub(crate) struct SourceOrigin {
     source: Source,
     guarded_tables: Vec<String>,
-    /// The filter knows every key of this source: only then may it rule one out.
+    /// This process has seeded the filter with every key of this source, or another node may
+    /// have: only then may it rule one out.
     seeded: AtomicBool,
+    /// What the filter calls this source: its prefix and its query of keys.
+    scope: String,
     store: Arc<dyn SqlStore>,
     filter: Arc<dyn MembershipFilter>,
 }
@@ -192,7 +198,16 @@ impl SourceOrigin {
 
     /// What the filter says of a key of this source.
     pub(crate) fn verdict(&self, key: &str) -> Verdict {
-        if self.seeded.load(Ordering::Acquire) { self.filter.check(key) } else { Verdict::Unknown }
+        if self.is_covered() { self.filter.check(key) } else { Verdict::Unknown }
+    }
+
+    /// Whether the filter knows every key of this source.
+    pub(crate) fn is_covered(&self) -> bool {
+        self.seeded.load(Ordering::Acquire) && self.filter.covers(&self.scope)
+    }
+
+    pub(crate) fn scope(&self) -> &str {
+        &self.scope
     }
 }
 
@@ -203,7 +218,7 @@ impl Origin for SourceOrigin {
     }
 
     async fn confirm_absent(&self, key: &Key) -> Result<bool> {
-        self.filter.confirm_absent(key).await
+        self.filter.confirm_absent_in(&self.scope, key).await
     }
 
     async fn load(&self, key: &Key) -> Result<Option<Bytes>> {
@@ -253,17 +268,18 @@ where
 #[derive(Debug)]
 pub(crate) struct Sources {
     store: Arc<dyn SqlStore>,
-    filter: Arc<dyn MembershipFilter>,
+    filter: Filter,
     by_prefix: RwLock<HashMap<String, Arc<SourceOrigin>>>,
     fallback: Arc<SourceOrigin>,
 }
 
 impl Sources {
     /// No sources but zmsg's own table, which serves every other key.
-    pub(crate) fn new(store: Arc<dyn SqlStore>, filter: Arc<dyn MembershipFilter>) -> Result<Self> {
+    pub(crate) fn new(store: Arc<dyn SqlStore>, filter: &Filter) -> Result<Self> {
         let own = Source::sql("zmsg_data", "SELECT data FROM zmsg_data WHERE id = ?")
             .keys("SELECT id FROM zmsg_data");
-        let fallback = Arc::new(origin(own, &store, &filter)?);
+        let fallback = Arc::new(origin(own, &store, filter)?);
+        let filter = filter.clone();
         Ok(Self { store, filter, by_prefix: RwLock::default(), fallback })
     }
 
@@ -323,17 +339,16 @@ impl Sources {
     }
 }
 
-fn origin(
-    source: Source,
-    store: &Arc<dyn SqlStore>,
-    filter: &Arc<dyn MembershipFilter>,
-) -> Result<SourceOrigin> {
+fn origin(source: Source, store: &Arc<dyn SqlStore>, filter: &Filter) -> Result<SourceOrigin> {
+    let keys = xxh3_64(source.keys.as_deref().unwrap_or_default().as_bytes());
     Ok(SourceOrigin {
+        scope: format!("{} {keys:016x}", source.prefix.escape_debug()),
         guarded_tables: source.guarded_tables()?,
         source,
-        seeded: AtomicBool::new(false),
+        // A filter that nodes share says itself what it was seeded with.
+        seeded: AtomicBool::new(filter.registry.is_some()),
         store: Arc::clone(store),
-        filter: Arc::clone(filter),
+        filter: Arc::clone(&filter.filter),
     })
 }
 

@@ -24,10 +24,27 @@ pub struct Stats {
     pub periodic: AggregateStats,
     /// The task queue, or `None` if it could not be asked.
     pub queue: Option<QueueStats>,
+    /// Keys whose invalidation did not reach L2 and was queued for repair.
+    pub repairs_queued: u64,
     /// Receipts of delayed writes that are not answered yet.
     pub receipts_pending: usize,
     /// Id generation.
     pub ids: IdStats,
+    /// Redis, or `None` if the configuration names none.
+    #[cfg(feature = "redis")]
+    pub redis: Option<RedisReading>,
+}
+
+/// The client of Redis.
+#[cfg(feature = "redis")]
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct RedisReading {
+    /// Whether calls are let through. While they are not, reads go to the store, and the receipts
+    /// of writes are [degraded](zmsg_core::Receipt::is_degraded).
+    pub up: bool,
+    /// Calls, failures, connections.
+    pub calls: zmsg_redis::RedisStats,
 }
 
 impl Stats {
@@ -39,8 +56,11 @@ impl Stats {
             filter: inner.filter_upkeep.stats(),
             periodic: writer.aggregator.stats(),
             queue: writer.queue.stats(codec::QUEUE).await.ok(),
+            repairs_queued: writer.applier.repairs_queued(),
             receipts_pending: writer.pending.len(),
             ids: inner.ids.stats(),
+            #[cfg(feature = "redis")]
+            redis: inner.closing.servers.redis_stats(),
         }
     }
 }

@@ -1,17 +1,17 @@
-//! Loops that keep the filter seeded, the inbox short and the receipts answered.
+//! Loops that keep the filter seeded and the inbox short.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-use zmsg_bloom::{FilterState, FilterStats, MembershipFilter, Rebuild};
+use zmsg_bloom::{FilterState, FilterStats, Insertion, MembershipFilter, Rebuild};
 use zmsg_core::{Backoff, Clock, Error, ErrorKind, ErrorStatus, Key, Result, Statement, Value};
-use zmsg_queue::{TaskQueue, TaskState, inbox_purge};
+use zmsg_queue::inbox_purge;
 use zmsg_sqlbuilder::Dialect;
 use zmsg_store::SqlStore;
 
-use crate::pending::Pending;
+use crate::assemble::Filter;
 use crate::source::{SourceOrigin, Sources};
 
 /// Keys fetched at once while seeding.
@@ -27,17 +27,20 @@ pub(crate) struct FilterUpkeep {
     sources: Arc<Sources>,
     store: Arc<dyn SqlStore>,
     capacity: u64,
+    /// Other nodes share the filter, and rebuild it too.
+    shared: bool,
     wanted: Arc<Notify>,
 }
 
 impl FilterUpkeep {
     pub(crate) fn new(
-        filter: Arc<dyn MembershipFilter>,
+        filter: &Filter,
         sources: Arc<Sources>,
         store: Arc<dyn SqlStore>,
         capacity: u64,
     ) -> Self {
-        Self { filter, sources, store, capacity, wanted: Arc::default() }
+        let (shared, filter) = (filter.registry.is_some(), Arc::clone(&filter.filter));
+        Self { filter, sources, store, capacity, shared, wanted: Arc::default() }
     }
 
     /// Asks for a rebuild: a source has been added, or rows came about behind zmsg's back.
@@ -51,12 +54,33 @@ impl FilterUpkeep {
 
     /// Runs something that may write rows which the filter was not told of: nothing is absent
     /// from before it until a rebuild that begins after it has ended.
-    pub(crate) async fn behind_its_back<T>(&self, work: impl Future<Output = T>) -> T {
-        self.filter.distrust();
+    pub(crate) async fn behind_its_back<T>(
+        &self,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let everything = self.distrust().await?;
         let done = work.await;
-        self.filter.distrust();
+        drop(everything);
+        // Work of several transactions cannot check in each that no rebuild of another node began.
+        let told = self.distrust().await;
         self.wants_rebuild();
-        done
+        told.and(done)
+    }
+
+    /// Takes the filter's trust away, on every node; tried for a while, because the work that is
+    /// about to begin, or has been done, does not wait for long.
+    async fn distrust(&self) -> Result<Insertion> {
+        let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
+        let mut failures = 0;
+        loop {
+            match self.filter.distrust().await {
+                Err(error) if error.status() != ErrorStatus::Permanent && failures < 8 => {
+                    failures += 1;
+                    tokio::time::sleep(backoff.delay(failures)).await;
+                }
+                told => return told.map_err(|error| error.during("filter.distrust")),
+            }
+        }
     }
 
     /// Seeds once at start, then whenever it is wanted. A failed attempt leaves the filter
@@ -64,7 +88,7 @@ impl FilterUpkeep {
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut failures = 0;
-        let mut wanted = self.filter.stats().state != FilterState::Open;
+        let mut wanted = self.is_due() && !self.shared;
         loop {
             if wanted {
                 let rebuilt = tokio::select! {
@@ -74,6 +98,10 @@ impl FilterUpkeep {
                 };
                 match rebuilt {
                     Ok(()) => failures = 0,
+                    // Another node does it.
+                    Err(error) if self.shared && error.kind() == ErrorKind::Conflict => {
+                        failures = 0
+                    }
                     Err(error) => {
                         failures += 1;
                         tracing::warn!(%error, "the filter could not be seeded; it is tried again");
@@ -84,10 +112,19 @@ impl FilterUpkeep {
             wanted = tokio::select! {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
-                () = self.wanted.notified() => self.filter.stats().state != FilterState::Open,
-                () = tokio::time::sleep(pause) => failures > 0 || self.filter.stats().wants_rebuild,
+                // What is asked for here another node may have done.
+                () = self.wanted.notified() => !self.shared || self.is_due(),
+                () = tokio::time::sleep(pause) => failures > 0 || self.is_due(),
             };
+            wanted &= self.filter.stats().state != FilterState::Open;
         }
+    }
+
+    /// Whether a rebuild is due: the filter says so, or knows nothing of one of our sources.
+    fn is_due(&self) -> bool {
+        let FilterStats { state, wants_rebuild, rebuilding, .. } = self.filter.stats();
+        let unknown = || self.sources.guarded().iter().any(|source| !source.is_covered());
+        wants_rebuild || (state == FilterState::Ready && !rebuilding && self.shared && unknown())
     }
 
     /// Builds a new generation from every guarded source and switches to it. A source that
@@ -96,11 +133,14 @@ impl FilterUpkeep {
         let FilterStats { inserted, .. } = self.filter.stats();
         // Twice what is known leaves room to grow until the next rebuild.
         let expected = self.capacity.max(inserted.saturating_mul(2));
-        let rebuild = self.filter.begin_rebuild(expected).await?;
+        let mut rebuild = self.filter.begin_rebuild(expected).await?;
         let mut seeded = Vec::new();
         for source in self.sources.guarded() {
             match self.seed(&rebuild, &source).await {
-                Ok(()) => seeded.push(source),
+                Ok(()) => {
+                    rebuild.cover(source.scope());
+                    seeded.push(source);
+                }
                 Err(error) if error.status() == ErrorStatus::Permanent => {
                     // Before the switch: the new generation does not know its keys.
                     source.set_seeded(false);
@@ -200,71 +240,6 @@ impl InboxUpkeep {
         let before = self.clock.wall().saturating_sub(retention);
         let statement = inbox_purge(before, self.store.dialect(), PURGE_ROWS);
         while self.store.execute(&statement).await?.changed == u64::from(PURGE_ROWS) {}
-        Ok(())
-    }
-}
-
-/// Answers receipts of tasks that another process carried out, or that were dropped.
-#[derive(Debug)]
-pub(crate) struct ReceiptUpkeep {
-    pub(crate) pending: Arc<Pending>,
-    pub(crate) queue: Arc<dyn TaskQueue>,
-    pub(crate) store: Arc<dyn SqlStore>,
-    pub(crate) clock: Arc<dyn Clock>,
-}
-
-/// Receipts that are looked up in one round.
-const RECEIPTS: usize = 100;
-
-/// How long after its due time a task is left to settle by itself.
-const OVERDUE: Duration = Duration::from_secs(2);
-
-impl ReceiptUpkeep {
-    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        let overdue = u64::try_from(OVERDUE.as_millis()).unwrap_or(u64::MAX);
-        let mut after = None;
-        loop {
-            tokio::select! {
-                biased;
-                () = shutdown.cancelled() => return Ok(()),
-                () = tokio::time::sleep(LOOK_AROUND) => {}
-            }
-            let before = self.clock.wall().saturating_sub(overdue);
-            let ids = self.pending.overdue(before, after, RECEIPTS);
-            for id in &ids {
-                if let Err(error) = self.look(*id).await {
-                    tracing::debug!(%error, "a receipt could not be answered; it is tried again");
-                    break;
-                }
-            }
-            // Round and round, so that tasks which take long hide no others.
-            after = ids.last().copied().filter(|_| ids.len() == RECEIPTS);
-        }
-    }
-
-    async fn look(&self, id: zmsg_core::TaskId) -> Result<()> {
-        match self.queue.state(id).await? {
-            Some(TaskState::Dead { cause }) => {
-                let error =
-                    Error::new(ErrorKind::InvalidData, "the delayed write is a dead letter")
-                        .with_context("dead letter", format!("delayed:{id}"))
-                        .with_context("cause", cause);
-                self.pending.settle(id, Err(error));
-            }
-            Some(_) => {}
-            None => {
-                let query =
-                    Statement::query("SELECT 1 FROM zmsg_inbox WHERE id = ?", vec![id.0.into()]);
-                let applied = !self.store.fetch(&query).await?.is_empty();
-                let outcome = if applied {
-                    Ok(())
-                } else {
-                    Err(Error::new(ErrorKind::Closed, "the delayed write was dropped")
-                        .with_context("task", id))
-                };
-                self.pending.settle(id, outcome);
-            }
-        }
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 use zmsg_core::{Clock, Error, ErrorKind, ErrorStatus, Key, Result, TaskId};
-use zmsg_queue::{LeasedTask, TaskHandler, inbox_step, is_already_applied};
+use zmsg_queue::{Ending, LeasedTask, TaskHandler, inbox_step, is_already_applied, is_lease_lost};
 use zmsg_store::{Step, StepError};
 
 use crate::apply::Applier;
@@ -25,8 +25,14 @@ pub(crate) struct Handler {
 #[async_trait]
 impl TaskHandler for Handler {
     async fn handle(&self, task: &LeasedTask) -> Result<()> {
+        self.handle_within(task, Vec::new()).await.map(|_| ())
+    }
+
+    /// The effect, its inbox row and the end of the task are one commit.
+    async fn handle_within(&self, task: &LeasedTask, completion: Vec<Step>) -> Result<Ending> {
         match codec::decode(&task.payload)? {
-            Payload::Repair { key } => self.applier.try_invalidate(&Key::new(key)?).await,
+            Payload::Repair { key } => self.repair(vec![key]).await,
+            Payload::RepairMany { keys } => self.repair(keys).await,
             Payload::Write { keys, steps } => {
                 self.pending.begin_applying(task.id);
                 let steps = steps.into_iter().map(Step::from).collect();
@@ -34,8 +40,9 @@ impl TaskHandler for Handler {
                 let (applier, id, now) = (Arc::clone(&self.applier), task.id, self.clock.wall());
                 // A task of its own: an attempt that runs out of time goes on to its end, with
                 // its keys known to the filter until then and out of the caches after it.
-                let work = async move { apply_once(&applier, id, &keys, steps, now).await };
-                self.tracker.spawn(work).await.map_err(lost)?
+                let work =
+                    async move { apply_once(&applier, id, &keys, steps, now, completion).await };
+                self.tracker.spawn(work).await.map_err(lost)?.map(|applied| applied.ending)
             }
         }
     }
@@ -47,9 +54,8 @@ impl TaskHandler for Handler {
     /// A dead-lettered write was shown on accept; it must not be shown any longer.
     async fn buried(&self, task: &LeasedTask, cause: &Error) {
         if let Ok(Payload::Write { keys, .. }) = codec::decode(&task.payload) {
-            for key in keys.into_iter().filter_map(|key| Key::new(key).ok()) {
-                self.applier.invalidate(&key).await;
-            }
+            let keys: Vec<Key> = keys.into_iter().filter_map(|key| Key::new(key).ok()).collect();
+            self.applier.invalidate(&keys).await;
         }
         let dead = cause.clone().with_context("dead letter", format!("delayed:{}", task.id));
         // An attempt that ran out of time may still commit.
@@ -59,20 +65,43 @@ impl TaskHandler for Handler {
     }
 }
 
+impl Handler {
+    async fn repair(&self, keys: Vec<String>) -> Result<Ending> {
+        let keys = keys.into_iter().map(Key::new).collect::<Result<Vec<_>>>()?;
+        self.applier.try_invalidate(&keys).await.map(|()| Ending::Open)
+    }
+}
+
+/// What became of a delayed write.
+#[derive(Debug)]
+pub(crate) struct Once {
+    ending: Ending,
+    /// L2 could not be told.
+    pub(crate) degraded: bool,
+}
+
 /// Applies a delayed write exactly once: its inbox row is part of its transaction, so a second
 /// attempt, by a retry, another worker or the fallback, finds the row and changes nothing.
+/// `completion`, if there is any, ends its task in the same transaction.
 pub(crate) async fn apply_once(
     applier: &Applier,
     id: TaskId,
     keys: &[Key],
     steps: Vec<Step>,
     now: u64,
-) -> Result<()> {
+    completion: Vec<Step>,
+) -> Result<Once> {
+    let ending = if completion.is_empty() { Ending::Open } else { Ending::Completed };
     let mut all = vec![inbox_step(id, now, applier.dialect())];
     all.extend(steps);
+    all.extend(completion);
     match applier.apply_deferred(keys, all).await {
-        Ok(_) => Ok(()),
-        Err(failed) if is_already_applied(&failed) => Ok(()),
+        Ok(applied) => Ok(Once { ending, degraded: applied.degraded }),
+        Err(failed) if is_already_applied(&failed) => {
+            Ok(Once { ending: Ending::Open, degraded: false })
+        }
+        // Another worker has the task now, and its effect will be that one's.
+        Err(failed) if is_lease_lost(&failed) => Err(failed.error.temporary()),
         // Rows that are not there will not be there next time either.
         Err(failed) if found_no_rows(&failed) => {
             Err(Error::new(ErrorKind::InvalidData, "a delayed write did not find its rows")

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use zmsg_core::{Error, IntoTask, Key, Result};
+use zmsg_core::{Error, ErrorKind, IntoTask, Key, Level, Result};
 use zmsg_idgen::{Id, IdGenerator};
 use zmsg_sqlbuilder::{Sql, sql};
 
@@ -22,7 +22,7 @@ use crate::read::{Presence, Reader};
 use crate::source::{Source, Sources};
 use crate::stats::Stats;
 use crate::upkeep::FilterUpkeep;
-use crate::write::{Request, Route, SqlResult, Write, Writer};
+use crate::write::{Delayed, Outbox, Request, Route, SqlResult, Write, Writer};
 
 /// The engine. Cloning the handle is one reference count; all clones are one engine.
 ///
@@ -95,14 +95,11 @@ impl Zmsg {
         match serde_json::from_slice(&bytes) {
             Ok(value) => Ok(Some(value)),
             Err(cause) => {
-                self.inner.writer.applier.invalidate(&Key::new(key)?).await;
-                Err(Error::new(
-                    zmsg_core::ErrorKind::Corrupted,
-                    "the value is not what was asked for",
-                )
-                .with_context("key", key)
-                .with_context("type", std::any::type_name::<T>())
-                .with_source(cause))
+                self.inner.writer.applier.invalidate(&[Key::new(key)?]).await;
+                Err(Error::new(ErrorKind::Corrupted, "the value is not what was asked for")
+                    .with_context("key", key)
+                    .with_context("type", std::any::type_name::<T>())
+                    .with_source(cause))
             }
         }
     }
@@ -248,6 +245,31 @@ impl Zmsg {
     /// Hands `task`, which deletes the row, to the task queue; reads see it gone at once.
     pub fn del_delay_store(&self, key: impl AsRef<str>, task: impl IntoTask) -> Write<'_> {
         self.write(Route::Delay { deletes: true }, key, None, Some(task))
+    }
+
+    /// A delayed write as a statement for a transaction of your own, through any driver: an outbox.
+    /// The write and whatever else that transaction does are then one commit.
+    ///
+    /// `delay` is counted from when the statement runs; `None` takes the configured one. The queue
+    /// has to be the SQL queue in the same database.
+    ///
+    /// # Errors
+    /// As for [`cache_and_delay_store`](Self::cache_and_delay_store), before anything is sent;
+    /// `Unsupported` if the tasks of this engine are not in the database.
+    pub fn outbox(
+        &self,
+        key: impl AsRef<str>,
+        task: impl IntoTask,
+        delay: impl Into<Option<Duration>>,
+    ) -> Result<Outbox> {
+        let writer = self.writer()?;
+        if writer.queue.level() != Level::Database {
+            let message = "an outbox needs the task queue in the database: queue.backend = sql";
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        let (key, task) = (Key::new(key)?, task.into_task()?);
+        let (value, ttl, delay) = (None, None, delay.into());
+        writer.outbox(Delayed { key, value, task, ttl, delay, deletes: false })
     }
 
     /// Runs one statement of your own, now: a plain `SELECT` beside the writer, anything else in

@@ -30,6 +30,17 @@ pub(crate) struct Args {
     /// A configuration file; without it the embedded defaults.
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,
+    /// Processes that share the stream and the servers of the configuration.
+    #[arg(long, default_value_t = 1, requires = "config", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub(crate) processes: u32,
+    /// Drop the tables of an earlier run first.
+    #[arg(long)]
+    pub(crate) reset: bool,
+    /// What a process of several does: its number, from 0, and where its count goes.
+    #[arg(long, hide = true, requires = "count")]
+    pub(crate) part: Option<u32>,
+    #[arg(long, hide = true)]
+    pub(crate) count: Option<PathBuf>,
     /// Where the embedded engine keeps its files; without it a temporary directory.
     #[arg(long)]
     pub(crate) directory: Option<PathBuf>,
@@ -37,6 +48,6 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) strict: bool,
     /// Show no progress bar.
-    #[arg(long)]
+    #[arg(long, overrides_with = "no_progress")]
     pub(crate) no_progress: bool,
 }

@@ -2,8 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 /// What one task counted, or all of them together.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Expected {
     /// By user: sent, received, unread.
     pub(crate) users: BTreeMap<u32, User>,
@@ -19,9 +21,13 @@ pub(crate) struct Expected {
     pub(crate) wrong_reads: Vec<String>,
     /// Reads that missed a deferred write whose cached value had been evicted.
     pub(crate) late_reads: u64,
+    /// Calls that were repeated because a server was away or slow.
+    pub(crate) retries: u64,
+    /// Writes that the shared cache could not be told of.
+    pub(crate) degraded: u64,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct User {
     pub(crate) sent: i64,
     pub(crate) received: i64,
@@ -29,7 +35,7 @@ pub(crate) struct User {
 }
 
 /// A conversation belongs to one task, so its order is known.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Conversation {
     pub(crate) messages: i64,
     pub(crate) participants: Vec<u32>,
@@ -57,5 +63,7 @@ impl Expected {
         self.writes += other.writes;
         self.wrong_reads.extend(other.wrong_reads);
         self.late_reads += other.late_reads;
+        self.retries += other.retries;
+        self.degraded += other.degraded;
     }
 }

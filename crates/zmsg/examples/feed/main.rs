@@ -1,11 +1,15 @@
 //! The main job: a chat application on zmsg, from many tasks at once, and every total checked.
 //!
-//! `cargo run --release --example feed` needs no server. `--input FILE` replays a real stream.
+//! `cargo run --release --example feed` needs no server. `--input FILE` replays a real stream;
+//! `--config zmsg.yaml` runs on the servers that the file names, `--processes 4` from several
+//! processes at once.
 
 mod args;
 mod input;
 mod workload;
 mod expected;
+mod patience;
+mod processes;
 mod zipf;
 mod latency;
 mod check;
@@ -17,10 +21,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use zmsg::{CloseReport, Config, Source, Zmsg};
+use zmsg::{CloseReport, Config, SchemaDir, Source, Zmsg};
 
 use args::Args;
 use expected::Expected;
+use input::Stream;
+use latency::Latencies;
 use workload::Workload;
 
 #[tokio::main]
@@ -44,41 +50,79 @@ async fn run(args: Args) -> Result<()> {
         Some(path) => Config::load(path)?,
         None => Config::embedded(args.directory.as_deref().unwrap_or(scratch.path())),
     };
+    if let (Some(_), Some(count)) = (args.part, &args.count) {
+        let (counted, _, closed) = replay(&open(&config).await?, &stream, &args).await?;
+        return processes::write(count, &counted, &closed);
+    }
 
     let zmsg = open(&config).await?;
+    if args.reset {
+        // What an earlier run left in the queue belongs to its rows.
+        check::drained(&zmsg).await?;
+        schema(&zmsg).rollback(1).await?;
+        schema(&zmsg).migrate().await?;
+    }
     if !check::is_empty(&zmsg).await? {
         bail!(
             "{} holds the messages of an earlier run, which this run could not tell from its own; \
-             name an empty directory",
-            config.directory.display()
+             name an empty one, or say --reset",
+            place(&config)
         );
     }
     println!(
-        "{} messages from {} tasks into {}",
+        "{} messages from {} tasks of {} processes into {}",
         stream.messages.len(),
         args.tasks,
-        config.directory.display()
+        args.processes,
+        place(&config)
     );
-    let workload = Arc::new(Workload::new(zmsg.clone(), &args));
     let started = Instant::now();
-    let (expected, latencies) = workload.run(&stream, &args).await?;
-    let elapsed = started.elapsed();
-    let stats = zmsg.stats().await;
-    let closed = zmsg.close(Duration::from_secs(60)).await?;
-    report::print(&stream, &expected, &latencies, &stats, &closed, elapsed);
-
+    let (expected, closed) = if args.processes > 1 {
+        let closed = zmsg.close(Duration::from_secs(60)).await?;
+        let expected = processes::run(&args, scratch.path()).await?;
+        report::brief(&stream, &expected, started.elapsed());
+        (expected, closed)
+    } else {
+        let (expected, latencies, closed) = replay(&zmsg, &stream, &args).await?;
+        let stats = zmsg.stats().await;
+        report::print(&stream, &expected, &latencies, &stats, &closed, started.elapsed());
+        (expected, closed)
+    };
     verify(&config, &expected, &closed).await
+}
+
+/// Replays the stream, or this process's part of it, and closes the engine.
+async fn replay(
+    zmsg: &Zmsg,
+    stream: &Stream,
+    args: &Args,
+) -> Result<(Expected, Latencies, CloseReport)> {
+    let workload = Arc::new(Workload::new(zmsg.clone(), args));
+    let (expected, latencies) = workload.run(stream, args).await?;
+    let closed = zmsg.close(Duration::from_secs(60)).await?;
+    Ok((expected, latencies, closed))
+}
+
+/// The database, without what may be secret in its address.
+fn place(config: &Config) -> String {
+    match config.store.url.split_once("://") {
+        Some((_, rest)) => rest.rsplit('@').next().unwrap_or_default().to_owned(),
+        None => config.directory.display().to_string(),
+    }
 }
 
 async fn open(config: &Config) -> Result<Zmsg> {
     let zmsg = Zmsg::open(config.clone()).await?;
-    let schema = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/feed/schema");
-    zmsg.load_dir(schema).migrate().await?;
+    schema(&zmsg).migrate().await?;
     zmsg.register(
         Source::sql("msg", "SELECT body FROM messages WHERE id = ?")
             .keys("SELECT id FROM messages"),
     )?;
     Ok(zmsg)
+}
+
+fn schema(zmsg: &Zmsg) -> SchemaDir {
+    zmsg.load_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/examples/feed/schema"))
 }
 
 /// Opens the directory anew, as the next start of the application would, lets the queue drain,

@@ -19,16 +19,7 @@ pub(crate) fn print(
 ) {
     println!("{}", calls(latencies));
     println!("{}", tiers(stats));
-    println!(
-        "{} messages ({} malformed lines), {} users, {} directed pairs, {} conversations in {:.2?}: {:.0} messages/s",
-        stream.messages.len(),
-        stream.malformed,
-        stream.users(),
-        stream.directed_pairs(),
-        expected.conversations.len(),
-        elapsed,
-        stream.messages.len() as f64 / elapsed.as_secs_f64(),
-    );
+    brief(stream, expected, elapsed);
     println!(
         "periodic route: {} operations accepted, {} statements issued while it ran, {} flushes; {} operations flushed at close",
         expected.periodic_ops, stats.periodic.statements, stats.periodic.flushes, closed.flushed,
@@ -42,6 +33,26 @@ pub(crate) fn print(
         "close: {} tasks left in the durable queue for the next start; {} reads came before their deferred write",
         closed.queued, expected.late_reads,
     );
+}
+
+/// The stream and how long it took; what the servers made difficult, if they did.
+pub(crate) fn brief(stream: &Stream, expected: &Expected, elapsed: Duration) {
+    println!(
+        "{} messages ({} malformed lines), {} users, {} directed pairs, {} conversations in {:.2?}: {:.0} messages/s",
+        stream.messages.len(),
+        stream.malformed,
+        stream.users(),
+        stream.directed_pairs(),
+        expected.conversations.len(),
+        elapsed,
+        stream.messages.len() as f64 / elapsed.as_secs_f64(),
+    );
+    if expected.retries + expected.degraded > 0 {
+        println!(
+            "servers: {} calls repeated, {} writes that the shared cache was told of later",
+            expected.retries, expected.degraded,
+        );
+    }
 }
 
 fn calls(latencies: &Latencies) -> Table {

@@ -1,6 +1,6 @@
-//! Administration from the command line: migrations and dead letters of a database.
+//! Administration from the command line: migrations, dead letters, and what is wrong with servers.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use zmsg::core::SystemClock;
 use zmsg::queue::{SqlQueueOptions, SqlTaskQueue};
 use zmsg::store::migrate::{Plan, Report, State, create};
 use zmsg::store::{Migrations, Migrator, SqlStore, SqliteOptions, SqliteStore};
-use zmsg::{DeadLetterId, DeadLetters, ErrorKind, FileLock};
+use zmsg::{Config, DeadLetterId, DeadLetters, ErrorKind, FileLock};
 
 #[derive(Debug, Parser)]
-#[command(name = "zmsg-admin", about = "Migrations and dead letters of a zmsg database")]
+#[command(name = "zmsg-admin", about = "Migrations, dead letters and servers of zmsg")]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -31,6 +31,15 @@ enum Command {
     DeadLetters {
         #[command(subcommand)]
         action: Dead,
+    },
+    /// Check the settings of the servers and the directory; fails if a promise does not hold.
+    Doctor {
+        /// The configuration of the engine; variables of the environment count as they do there.
+        #[arg(long)]
+        config: PathBuf,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -117,6 +126,12 @@ async fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Migrate { action } => migrate(action).await,
         Command::DeadLetters { action } => dead_letters(action).await,
+        Command::Doctor { config, json } => match doctor(&config, json).await {
+            Ok(false) => Ok(()),
+            // It has said already why.
+            Ok(true) => return ExitCode::FAILURE,
+            Err(error) => Err(error),
+        },
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -180,6 +195,17 @@ fn migrators(store: &Arc<dyn SqlStore>, dir: Option<&PathBuf>) -> Result<Vec<Mig
         all.push(Migrator::new(Arc::clone(store), Migrations::load_dir(dir, "app")?));
     }
     Ok(all)
+}
+
+/// Prints what was found; whether a promise does not hold.
+async fn doctor(config: &Path, json: bool) -> Result<bool> {
+    let diagnosis = zmsg::doctor::examine(&Config::load(config)?).await?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&diagnosis)?);
+    } else {
+        println!("{diagnosis}");
+    }
+    Ok(diagnosis.has_errors())
 }
 
 async fn migrate(action: Migrate) -> Result<()> {

@@ -1,6 +1,8 @@
 //! The configuration: plain public fields, filled from defaults, a file, the environment and code.
 
 mod settings; // start here: every key, its type and its meaning
+mod defaults;
+mod choice;
 mod layers;
 mod parse;
 mod problems;
@@ -11,7 +13,7 @@ use std::time::Duration;
 
 use zmsg_core::{OnMissing, Result};
 
-pub use parse::ByteSize;
+pub use parse::{ByteSize, Secret};
 pub(crate) use problems::Problems;
 pub use settings::{SettingDoc, setting_docs};
 
@@ -23,6 +25,8 @@ pub struct Config {
     pub directory: PathBuf,
     /// The database.
     pub store: StoreConfig,
+    /// The Redis that nodes share, if there is one.
+    pub redis: RedisConfig,
     /// Both cache tiers.
     pub cache: CacheConfig,
     /// The membership filter.
@@ -42,18 +46,60 @@ pub struct Config {
 /// The database.
 #[derive(Clone, PartialEq)]
 pub struct StoreConfig {
-    /// `sqlite:PATH`; a relative path is taken from the directory. Never printed with a password.
+    /// `sqlite:PATH`, relative to the directory, or `postgres://USER@HOST/DATABASE`. Never printed
+    /// with a password.
     pub url: String,
-    /// Connections that read beside the writer.
+    /// PostgreSQL: the password, if the URL has none.
+    pub password: Option<Secret>,
+    /// PostgreSQL: a file that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// PostgreSQL: a file with the certificates to trust, beside those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// PostgreSQL: allow an unencrypted connection to another machine.
+    pub allow_plaintext: bool,
+    /// PostgreSQL: the connections are those of a transaction pooler, such as PgBouncer.
+    pub pooled: bool,
+    /// PostgreSQL: connections.
+    pub connections_max: usize,
+    /// PostgreSQL: how long connecting may take.
+    pub connect_timeout: Duration,
+    /// PostgreSQL: how long a statement may take.
+    pub statement_timeout: Duration,
+    /// PostgreSQL: how long a statement waits for a lock.
+    pub lock_timeout: Duration,
+    /// SQLite: connections that read beside the writer.
     pub readers: usize,
-    /// Sync on every commit (`full`), or leave the last commits to the operating system (`normal`).
+    /// SQLite: sync on every commit (`full`), or leave the last commits to the operating system
+    /// (`normal`).
     pub synchronous: Synchronous,
     /// Create and upgrade zmsg's own tables when the engine opens.
     pub migrate: bool,
-    /// How long a statement waits for another process's lock.
+    /// SQLite: how long a statement waits for another process's lock.
     pub busy_timeout: Duration,
-    /// Jobs that may wait for the writer; beyond it callers get `Overloaded`.
+    /// SQLite: jobs that may wait for the writer; beyond it callers get `Overloaded`.
     pub jobs_max: usize,
+}
+
+/// The Redis that nodes share: the second cache tier, and the filter's bits.
+#[derive(Clone, PartialEq)]
+pub struct RedisConfig {
+    /// `redis://` or `rediss://HOST:PORT`, `redis+sentinel://HOST,HOST/MASTER`,
+    /// `redis+cluster://HOST,HOST`; `None` for no Redis. Never printed with a password.
+    pub url: Option<String>,
+    /// The password, if the URL has none.
+    pub password: Option<Secret>,
+    /// A file that holds the password.
+    pub password_file: Option<PathBuf>,
+    /// A file with the certificates to trust, beside those of the system.
+    pub ca_file: Option<PathBuf>,
+    /// Allow an unencrypted connection to another machine.
+    pub allow_plaintext: bool,
+    /// What every key begins with: engines that share it share their caches.
+    pub namespace: String,
+    /// Connections that all callers share.
+    pub connections: usize,
+    /// How long a call may take before it counts as failed.
+    pub deadline: Duration,
 }
 
 /// When SQLite syncs.
@@ -80,10 +126,36 @@ pub struct CacheConfig {
     pub load_timeout: Duration,
     /// Readers that may wait for one load; beyond it they get `Overloaded`.
     pub waiters_max: usize,
+    /// L2: where nodes share values.
+    pub remote: RemoteBackend,
+    /// L1: which cache of this process.
+    pub local: LocalBackend,
     /// L1: bytes it may hold, keys and overhead included.
     pub local_bytes_max: ByteSize,
     /// L1: the longest a value lives in it: the bound of staleness against other nodes.
     pub local_ttl: Duration,
+}
+
+/// Where nodes share values (L2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RemoteBackend {
+    /// Redis if `redis.url` names one, else none.
+    Auto,
+    /// Nowhere.
+    None,
+    /// In Redis.
+    Redis,
+}
+
+/// Which cache of this process (L1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalBackend {
+    /// `quick_cache`: the fastest by zmsg's measurements.
+    Quick,
+    /// `stretto`, with the feature of that name.
+    Stretto,
+    /// `moka`, with the feature of that name.
+    Moka,
 }
 
 /// The membership filter.
@@ -102,10 +174,16 @@ pub struct FilterConfig {
 /// Which membership filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FilterBackend {
+    /// Local on an embedded database; on a shared one in Redis if `redis.url` names one, else none.
+    Auto,
     /// None: every miss asks the store.
     None,
     /// In this process.
     Local,
+    /// In this process, on the `bloomfilter` crate, with the feature of that name.
+    Bloomfilter,
+    /// In Redis, for all nodes.
+    Redis,
 }
 
 /// Id generation.
@@ -115,6 +193,8 @@ pub struct IdsConfig {
     pub lease: LeaseBackend,
     /// The node number of a fixed lease.
     pub node: u16,
+    /// The group of nodes that share the numbers of a lease in the database.
+    pub cluster: String,
     /// Milliseconds since the Unix epoch at which ids begin.
     pub epoch_ms: u64,
     /// Bits of the millisecond.
@@ -130,6 +210,10 @@ pub struct IdsConfig {
 /// Where the node number comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeaseBackend {
+    /// A file on an embedded database, the database itself on a shared one.
+    Auto,
+    /// A row of the database.
+    Sql,
     /// A locked slot in the engine's directory.
     File,
     /// The number in `ids.node`, its ceiling kept in the directory.
@@ -236,129 +320,41 @@ impl Config {
         validate::check(self, &mut problems);
         problems.into_result()
     }
-
-    /// The database file, if the store is SQLite.
-    pub(crate) fn sqlite_path(&self) -> Option<PathBuf> {
-        let path = self.store.url.strip_prefix("sqlite:")?;
-        let path = path.strip_prefix("//").unwrap_or(path);
-        Some(self.directory.join(path))
-    }
-
-    /// Whether other processes may write to the database: the lock on the directory keeps them
-    /// away from a file inside it, and from nothing else.
-    pub(crate) fn database_is_shared(&self) -> bool {
-        self.sqlite_path().is_none_or(|path| path.parent() != Some(&self.directory))
-    }
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            directory: PathBuf::from("data"),
-            store: StoreConfig::default(),
-            cache: CacheConfig::default(),
-            filter: FilterConfig::default(),
-            ids: IdsConfig::default(),
-            queue: QueueConfig::default(),
-            periodic: PeriodicConfig::default(),
-            sources: Vec::new(),
-            shutdown_deadline: Duration::from_secs(20),
-        }
-    }
-}
-
-impl Default for StoreConfig {
-    fn default() -> Self {
-        Self {
-            url: "sqlite:zmsg.db".into(),
-            readers: 4,
-            synchronous: Synchronous::Full,
-            migrate: true,
-            busy_timeout: Duration::from_secs(5),
-            jobs_max: 4096,
-        }
-    }
-}
-
-impl Default for CacheConfig {
-    fn default() -> Self {
-        Self {
-            ttl: Duration::from_secs(600),
-            negative_ttl: Duration::from_secs(5),
-            jitter: 0.1,
-            hold: Duration::from_secs(3),
-            load_timeout: Duration::from_secs(30),
-            waiters_max: 10_000,
-            local_bytes_max: ByteSize(64 << 20),
-            local_ttl: Duration::from_secs(60),
-        }
-    }
-}
-
-impl Default for FilterConfig {
-    fn default() -> Self {
-        Self {
-            backend: FilterBackend::Local,
-            capacity: 1_000_000,
-            error_rate: 0.01,
-            single_node: false,
-        }
-    }
-}
-
-impl Default for IdsConfig {
-    fn default() -> Self {
-        Self {
-            lease: LeaseBackend::File,
-            node: 0,
-            epoch_ms: 1_609_459_200_000,
-            time_bits: 41,
-            node_bits: 10,
-            sequence_bits: 12,
-            borrow_max: Duration::from_secs(5),
-        }
-    }
-}
-
-impl Default for QueueConfig {
-    fn default() -> Self {
-        Self {
-            backend: QueueBackend::Sql,
-            workers: 32,
-            delay: Duration::from_millis(100),
-            attempts_max: 10,
-            retry_base: Duration::from_millis(200),
-            retry_cap: Duration::from_secs(60),
-            task_timeout: Duration::from_secs(20),
-            lease: Duration::from_secs(30),
-            tasks_max: 1_000_000,
-            fallback_to_store: false,
-            inbox_retention: Duration::from_secs(7 * 86_400),
-        }
-    }
-}
-
-impl Default for PeriodicConfig {
-    fn default() -> Self {
-        Self {
-            interval: Duration::from_secs(1),
-            ops_max: 10_000,
-            bytes_max: ByteSize(64 << 20),
-            age_max: Duration::from_secs(5),
-            on_missing: OnMissing::DeadLetter,
-        }
-    }
 }
 
 impl std::fmt::Debug for StoreConfig {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("StoreConfig")
             .field("url", &parse::redacted(&self.url))
+            .field("password", &self.password)
+            .field("password_file", &self.password_file)
+            .field("ca_file", &self.ca_file)
+            .field("allow_plaintext", &self.allow_plaintext)
+            .field("pooled", &self.pooled)
+            .field("connections_max", &self.connections_max)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("statement_timeout", &self.statement_timeout)
+            .field("lock_timeout", &self.lock_timeout)
             .field("readers", &self.readers)
             .field("synchronous", &self.synchronous)
             .field("migrate", &self.migrate)
             .field("busy_timeout", &self.busy_timeout)
             .field("jobs_max", &self.jobs_max)
+            .finish()
+    }
+}
+
+impl std::fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("url", &self.url.as_deref().map(parse::redacted))
+            .field("password", &self.password)
+            .field("password_file", &self.password_file)
+            .field("ca_file", &self.ca_file)
+            .field("allow_plaintext", &self.allow_plaintext)
+            .field("namespace", &self.namespace)
+            .field("connections", &self.connections)
+            .field("deadline", &self.deadline)
             .finish()
     }
 }

@@ -7,7 +7,29 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use zmsg_core::OnMissing;
 
-use super::{FilterBackend, LeaseBackend, QueueBackend, Synchronous};
+use super::{FilterBackend, LeaseBackend, LocalBackend, QueueBackend, RemoteBackend, Synchronous};
+
+/// A password: never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text` from being printed.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The password itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
 
 /// A number of bytes, written `512KiB`, `64MiB`, `2GiB` or as a plain number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,6 +105,30 @@ impl Parse for String {
     }
 }
 
+impl Parse for Secret {
+    const EXPECTS: &'static str = "text";
+    fn parse(raw: &Json) -> Result<Self, String> {
+        text(raw).map(Self).ok_or_else(expected::<Self>)
+    }
+    fn show(&self) -> String {
+        "***".to_owned()
+    }
+}
+
+/// `none` in a later layer takes back what an earlier one said.
+impl<T: Parse> Parse for Option<T> {
+    const EXPECTS: &'static str = T::EXPECTS;
+    fn parse(raw: &Json) -> Result<Self, String> {
+        match text(raw).as_deref() {
+            Some("none" | "") => Ok(None),
+            _ => T::parse(raw).map(Some),
+        }
+    }
+    fn show(&self) -> String {
+        self.as_ref().map_or_else(|| "none".to_owned(), T::show)
+    }
+}
+
 impl Parse for PathBuf {
     const EXPECTS: &'static str = "a path";
     fn parse(raw: &Json) -> Result<Self, String> {
@@ -145,11 +191,26 @@ parse_choice! {
         "full" => Synchronous::Full,
         "normal" => Synchronous::Normal,
     }
-    FilterBackend => "none or local" {
+    RemoteBackend => "auto, none or redis" {
+        "auto" => RemoteBackend::Auto,
+        "none" => RemoteBackend::None,
+        "redis" => RemoteBackend::Redis,
+    }
+    LocalBackend => "quick, stretto or moka" {
+        "quick" => LocalBackend::Quick,
+        "stretto" => LocalBackend::Stretto,
+        "moka" => LocalBackend::Moka,
+    }
+    FilterBackend => "auto, none, local, bloomfilter or redis" {
+        "auto" => FilterBackend::Auto,
         "none" => FilterBackend::None,
         "local" => FilterBackend::Local,
+        "bloomfilter" => FilterBackend::Bloomfilter,
+        "redis" => FilterBackend::Redis,
     }
-    LeaseBackend => "file or fixed" {
+    LeaseBackend => "auto, sql, file or fixed" {
+        "auto" => LeaseBackend::Auto,
+        "sql" => LeaseBackend::Sql,
         "file" => LeaseBackend::File,
         "fixed" => LeaseBackend::Fixed,
     }

@@ -4,7 +4,10 @@ use serde_json::Value as Json;
 use zmsg_core::OnMissing;
 
 use super::parse::Parse;
-use super::{Config, FilterBackend, LeaseBackend, QueueBackend, Synchronous};
+use super::{
+    Config, FilterBackend, LeaseBackend, LocalBackend, QueueBackend, RemoteBackend, Secret,
+    Synchronous,
+};
 
 /// One key: where it is, what it expects, and how it is set.
 pub(super) struct Setting {
@@ -59,26 +62,46 @@ macro_rules! settings {
 
 pub(super) const SETTINGS: &[Setting] = settings! {
     "directory" => directory: std::path::PathBuf, "where the engine keeps its files; locked while it is open";
-    "store.url" => store.url: String, "the database: sqlite:PATH, relative to the directory";
-    "store.readers" => store.readers: usize, "connections that read beside the writer";
-    "store.synchronous" => store.synchronous: Synchronous, "full syncs every commit; normal may lose the last commits in a power cut";
+    "store.url" => store.url: String, "the database: sqlite:PATH, relative to the directory, or postgres://USER@HOST/DATABASE";
+    "store.password" => store.password: Option<Secret>, "PostgreSQL: the password, if the URL has none; best given as ZMSG__STORE__PASSWORD";
+    "store.password_file" => store.password_file: Option<std::path::PathBuf>, "PostgreSQL: a file that holds the password";
+    "store.ca_file" => store.ca_file: Option<std::path::PathBuf>, "PostgreSQL: certificates to trust, beside those of the system";
+    "store.allow_plaintext" => store.allow_plaintext: bool, "PostgreSQL: allow an unencrypted connection to another machine";
+    "store.pooled" => store.pooled: bool, "PostgreSQL: the connections are those of a transaction pooler, such as PgBouncer";
+    "store.connections_max" => store.connections_max: usize, "PostgreSQL: connections";
+    "store.connect_timeout" => store.connect_timeout: std::time::Duration, "PostgreSQL: how long connecting may take";
+    "store.statement_timeout" => store.statement_timeout: std::time::Duration, "PostgreSQL: how long a statement may take";
+    "store.lock_timeout" => store.lock_timeout: std::time::Duration, "PostgreSQL: how long a statement waits for a lock";
+    "store.readers" => store.readers: usize, "SQLite: connections that read beside the writer";
+    "store.synchronous" => store.synchronous: Synchronous, "SQLite: full syncs every commit; normal may lose the last commits in a power cut";
     "store.migrate" => store.migrate: bool, "create and upgrade zmsg's own tables when the engine opens";
-    "store.busy_timeout" => store.busy_timeout: std::time::Duration, "how long a statement waits for another process's lock";
-    "store.jobs_max" => store.jobs_max: usize, "jobs that may wait for the writer; beyond it callers get Overloaded";
+    "store.busy_timeout" => store.busy_timeout: std::time::Duration, "SQLite: how long a statement waits for another process's lock";
+    "store.jobs_max" => store.jobs_max: usize, "SQLite: jobs that may wait for the writer; beyond it callers get Overloaded";
+    "redis.url" => redis.url: Option<String>, "the Redis that nodes share: redis:// or rediss://HOST:PORT, redis+sentinel://HOST,HOST/MASTER, redis+cluster://HOST,HOST";
+    "redis.password" => redis.password: Option<Secret>, "the password, if the URL has none; best given as ZMSG__REDIS__PASSWORD";
+    "redis.password_file" => redis.password_file: Option<std::path::PathBuf>, "a file that holds the password";
+    "redis.ca_file" => redis.ca_file: Option<std::path::PathBuf>, "certificates to trust, beside those of the system";
+    "redis.allow_plaintext" => redis.allow_plaintext: bool, "allow an unencrypted connection to another machine";
+    "redis.namespace" => redis.namespace: String, "what every key begins with; engines that share it share their caches";
+    "redis.connections" => redis.connections: usize, "connections that all callers share";
+    "redis.deadline" => redis.deadline: std::time::Duration, "how long a call may take before it counts as failed";
     "cache.ttl" => cache.ttl: std::time::Duration, "how long a value lives in the tiers, unless its call or its source says otherwise";
     "cache.negative_ttl" => cache.negative_ttl: std::time::Duration, "how long \"there is no such row\" is remembered";
     "cache.jitter" => cache.jitter: f64, "TTLs vary by this fraction either way";
     "cache.hold" => cache.hold: std::time::Duration, "how long a write keeps late fills away from L2";
     "cache.load_timeout" => cache.load_timeout: std::time::Duration, "how long one load may take";
     "cache.waiters_max" => cache.waiters_max: usize, "readers that may wait for one load; beyond it they get Overloaded";
+    "cache.remote.backend" => cache.remote: RemoteBackend, "L2, where nodes share values; auto is redis if redis.url is given";
+    "cache.local.backend" => cache.local: LocalBackend, "L1, the cache of this process; stretto and moka need the features of their names";
     "cache.local.bytes_max" => cache.local_bytes_max: super::ByteSize, "bytes L1 may hold, keys and overhead included";
     "cache.local.ttl" => cache.local_ttl: std::time::Duration, "the longest a value lives in L1: the bound of staleness against other nodes";
-    "filter.backend" => filter.backend: FilterBackend, "the membership filter";
+    "filter.backend" => filter.backend: FilterBackend, "the membership filter; auto is local on an embedded database, and on a shared one redis if redis.url is given";
     "filter.capacity" => filter.capacity: u64, "keys the filter is sized for; it grows by rebuilding";
     "filter.error_rate" => filter.error_rate: f64, "the share of absent keys that the filter may call possible";
     "filter.single_node" => filter.single_node: bool, "your word that no other process writes to the database; a local filter on a shared database needs it";
-    "ids.lease" => ids.lease: LeaseBackend, "where the node number comes from";
+    "ids.lease" => ids.lease: LeaseBackend, "where the node number comes from; auto is file on an embedded database and sql on a shared one";
     "ids.node" => ids.node: u16, "the node number of a fixed lease";
+    "ids.cluster" => ids.cluster: String, "the group of nodes that share the numbers of a lease in the database";
     "ids.epoch_ms" => ids.epoch_ms: u64, "milliseconds since the Unix epoch at which ids begin; never change it";
     "ids.time_bits" => ids.time_bits: u8, "bits of the millisecond";
     "ids.node_bits" => ids.node_bits: u8, "bits of the node number";

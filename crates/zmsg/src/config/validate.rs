@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use super::parse::redacted;
-use super::{Config, FilterBackend, Problems};
+use super::{Config, LeaseBackend, Problems};
 use crate::source::Source;
 
 /// Notes every problem.
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     store(config, problems);
+    redis(config, problems);
     cache(config, problems);
     filter(config, problems);
     ids(config, problems);
@@ -18,17 +19,76 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
 }
 
 fn store(config: &Config, problems: &mut Problems) {
-    problems.check(!config.store.url.starts_with("sqlite:"), || {
+    let store = &config.store;
+    problems.check(!store.url.starts_with("sqlite:") && !config.on_postgres(), || {
         format!(
-            "store.url: this build has no backend for {}; use sqlite:PATH",
-            redacted(&config.store.url)
+            "store.url: there is no backend for {}; use sqlite:PATH or postgres://USER@HOST/DATABASE",
+            redacted(&store.url)
         )
     });
+    let url = config.on_postgres().then_some(store.url.as_str());
+    let file = store.password_file.is_some();
+    password(problems, "store", url, store.password.is_some(), file);
+    range(problems, "store.connections_max", store.connections_max as u64, 2, 1000);
+    for (path, duration) in [
+        ("store.connect_timeout", store.connect_timeout),
+        ("store.statement_timeout", store.statement_timeout),
+        ("store.lock_timeout", store.lock_timeout),
+    ] {
+        let (least, most) = (Duration::from_millis(1), Duration::from_secs(86_400));
+        problems.check(!(least..=most).contains(&duration), || {
+            format!("{path}: must be from 1ms to 1day")
+        });
+    }
     range(problems, "store.readers", config.store.readers as u64, 1, 64);
     let day = Duration::from_secs(86_400);
     problems
         .check(config.store.busy_timeout > day, || "store.busy_timeout: is more than a day".into());
     range(problems, "store.jobs_max", config.store.jobs_max as u64, 1, 1 << 20);
+}
+
+fn redis(config: &Config, problems: &mut Problems) {
+    let redis = &config.redis;
+    problems.check(config.uses_redis() && redis.url.is_none(), || {
+        "redis.url: is missing, and cache.remote.backend or filter.backend ask for redis".into()
+    });
+    const SCHEMES: [&str; 6] = [
+        "redis://",
+        "rediss://",
+        "redis+sentinel://",
+        "rediss+sentinel://",
+        "redis+cluster://",
+        "rediss+cluster://",
+    ];
+    if let Some(url) = &redis.url {
+        problems.check(!SCHEMES.iter().any(|scheme| url.starts_with(scheme)), || {
+            format!(
+                "redis.url: {} does not begin with one of {}",
+                redacted(url),
+                SCHEMES.join(", ")
+            )
+        });
+    }
+    let file = redis.password_file.is_some();
+    password(problems, "redis", redis.url.as_deref(), redis.password.is_some(), file);
+    range(problems, "redis.connections", redis.connections as u64, 1, 64);
+    problems.check(redis.deadline < Duration::from_millis(1), || {
+        "redis.deadline: must be at least 1ms".into()
+    });
+    // A hold has to outlast the calls that it fences, by far.
+    problems.check(config.uses_redis() && redis.deadline > config.cache.hold / 4, || {
+        "redis.deadline: must be at most a quarter of cache.hold, which it has to fit into".into()
+    });
+}
+
+/// A password has one origin.
+fn password(problems: &mut Problems, section: &str, url: Option<&str>, given: bool, file: bool) {
+    let authority = url.and_then(|url| url.split_once("://")).map_or("", |(_, rest)| rest);
+    let authority = authority.split(['/', '?']).next().unwrap_or_default();
+    let in_url = authority.rsplit_once('@').is_some_and(|(user, _)| user.contains(':'));
+    problems.check(u8::from(in_url) + u8::from(given) + u8::from(file) > 1, || {
+        format!("{section}.password: is given more than once: in url, password or password_file")
+    });
 }
 
 fn cache(config: &Config, problems: &mut Problems) {
@@ -57,9 +117,8 @@ fn filter(config: &Config, problems: &mut Problems) {
         "filter.error_rate: must lie between 0 and 0.5".into()
     });
     // Another process's rows would be unknown to a filter of ours: a false "absent".
-    let unsafe_local = filter.backend == FilterBackend::Local
-        && config.database_is_shared()
-        && !filter.single_node;
+    let shared = config.database_is_shared();
+    let unsafe_local = shared && config.filter_is_local(shared);
     problems.check(unsafe_local, || {
         "filter.backend: a local filter on a database that other processes may share would call \
          their rows absent; keep the database inside the directory, or set filter.single_node to \
@@ -73,6 +132,17 @@ fn ids(config: &Config, problems: &mut Problems) {
     let bits = u32::from(ids.time_bits) + u32::from(ids.node_bits) + u32::from(ids.sequence_bits);
     problems.check(bits != 63, || {
         format!("ids: time_bits, node_bits and sequence_bits add up to {bits}; they must fill 63")
+    });
+    problems.check(ids.cluster.is_empty() || ids.cluster.len() > 200, || {
+        "ids.cluster: must have from 1 to 200 bytes".into()
+    });
+    // Each directory hands out its own numbers: two of them would hand out the same.
+    let unsafe_lease =
+        ids.lease == LeaseBackend::File && config.on_postgres() && !config.filter.single_node;
+    problems.check(unsafe_lease, || {
+        "ids.lease: node numbers from a file are unique on one machine only, and other machines \
+         may share the database; set it to sql or auto"
+            .into()
     });
     problems.check(u32::from(ids.node) >> ids.node_bits.min(31) != 0, || {
         format!("ids.node: does not fit into {} bits", ids.node_bits)
@@ -137,6 +207,7 @@ fn range(problems: &mut Problems, path: &str, value: u64, low: u64, high: u64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{FilterBackend, RemoteBackend};
     use super::*;
 
     fn problems_of(change: impl FnOnce(&mut Config)) -> String {
@@ -153,7 +224,10 @@ mod tests {
 
     #[test]
     fn a_local_filter_on_a_shared_database_is_refused_unless_there_is_one_node() {
-        let elsewhere = |config: &mut Config| config.store.url = "sqlite:/srv/shared.db".into();
+        let elsewhere = |config: &mut Config| {
+            config.store.url = "sqlite:/srv/shared.db".into();
+            config.filter.backend = FilterBackend::Local;
+        };
         assert!(problems_of(elsewhere).contains("filter.backend"));
         let mut config = Config::default();
         elsewhere(&mut config);
@@ -162,6 +236,47 @@ mod tests {
         config.filter.single_node = false;
         config.filter.backend = FilterBackend::None;
         config.validate().unwrap();
+    }
+
+    #[test]
+    fn two_urls_make_an_engine_on_servers() {
+        let mut config = Config::default();
+        config.store.url = "postgres://app@db.example/app".into();
+        config.validate().unwrap();
+        assert_eq!(
+            config.filter_backend(true),
+            FilterBackend::None,
+            "there is nowhere to share it"
+        );
+        assert_eq!(config.lease_backend(true), LeaseBackend::Sql);
+        assert!(!config.uses_directory(true) && !config.uses_redis());
+        config.redis.url = Some("redis://cache.example".into());
+        config.validate().unwrap();
+        assert_eq!(config.filter_backend(true), FilterBackend::Redis);
+        assert_eq!(config.remote_backend(), RemoteBackend::Redis);
+    }
+
+    #[test]
+    fn a_backend_without_its_server_is_refused() {
+        let text = problems_of(|config| config.cache.remote = RemoteBackend::Redis);
+        assert!(text.contains("redis.url"), "{text}");
+        let text = problems_of(|config| {
+            config.store.url = "postgres://app@db.example/app".into();
+            config.ids.lease = LeaseBackend::File;
+        });
+        assert!(text.contains("ids.lease"), "{text}");
+    }
+
+    #[test]
+    fn a_password_has_one_origin() {
+        let text = problems_of(|config| {
+            config.store.url = "postgres://app:one@db.example/app".into();
+            config.store.password = Some(crate::Secret::new("two"));
+            config.redis.url = Some("redis://:one@cache.example".into());
+            config.redis.password_file = Some("/run/secret".into());
+        });
+        assert!(text.contains("store.password") && text.contains("redis.password"), "{text}");
+        assert!(!text.contains("one") && !text.contains("two"), "{text}");
     }
 
     #[test]

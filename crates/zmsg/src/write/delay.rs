@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use zmsg_core::{Backoff, Error, ErrorStatus, Key, Receipt, Result, Task, TaskId};
+use tokio::time::Instant;
+use zmsg_core::{Backoff, Error, ErrorStatus, Key, Receipt, Result, Task, TaskId, Value};
 use zmsg_queue::{Enqueued, NewTask};
 use zmsg_store::Step;
 
@@ -38,6 +39,24 @@ pub(crate) struct Delayed {
     pub(crate) deletes: bool,
 }
 
+/// A delayed write as a statement, to be run in a transaction of your own: the write happens if
+/// that commits, and only then. It is as durable as that commit.
+///
+/// Run it through any driver: the text has the database's own placeholders (`$1` on PostgreSQL, `?`
+/// on SQLite), and the binds are, in this order, the task's id (`uuid`; 16 bytes on SQLite), its
+/// queue and kind (`text`), its payload (`bytea`), the milliseconds until it is due, and the
+/// attempts it has (`bigint`). One row comes back. Nothing is shown in the caches before the write
+/// is applied.
+#[derive(Debug, Clone)]
+pub struct Outbox {
+    /// The task's id. Keep it when the transaction is run again, and the write happens once.
+    pub id: TaskId,
+    /// The statement.
+    pub text: String,
+    /// Its values.
+    pub binds: Vec<Value>,
+}
+
 impl Writer {
     /// Enqueues the write and shows its value.
     pub(crate) async fn delay(self: &Arc<Self>, write: Delayed) -> Result<Receipt> {
@@ -49,6 +68,19 @@ impl Writer {
         let writer = Arc::clone(self);
         let work = async move { writer.enqueue(id, write, task, Direct { keys, steps }).await };
         self.tracker.spawn(work).await.map_err(lost)?
+    }
+
+    /// The statement that enqueues the write, for a transaction of the caller's own.
+    pub(crate) fn outbox(&self, write: Delayed) -> Result<Outbox> {
+        refuse_returning(&write.task)?;
+        let id = TaskId::generate();
+        let keys = self.keys_of(Some(write.key.clone()), &write.task)?;
+        let steps = self.applier.steps(&write.task)?;
+        let task = self.queued(id, &write, &keys, &steps)?;
+        let dialect = self.applier.dialect();
+        let statement = zmsg_queue::outbox::enqueue(&task, &*self.clock, dialect)?;
+        let (text, binds) = zmsg_queue::outbox::render(&statement, dialect)?;
+        Ok(Outbox { id, text, binds })
     }
 
     fn queued(&self, id: TaskId, write: &Delayed, keys: &[Key], steps: &[Step]) -> Result<NewTask> {
@@ -84,13 +116,14 @@ impl Writer {
         direct: Direct,
     ) -> Result<Receipt> {
         let level = self.queue.level();
-        let (due, settlement) = (task.due, self.pending.register(id, level));
+        let began = Instant::now();
+        let (due, settlement) = (task.due, self.pending.register(id, &write.key, level));
         match self.offer(task).await {
             Ok(()) => {
                 self.pending.enqueued(id, due);
                 let receipt = Receipt::accepted(id, level, settlement);
-                self.show_accepted(id, write, &receipt).await;
-                Ok(receipt)
+                let shown = self.show_accepted(id, write, &receipt, began).await;
+                Ok(receipt.with_degraded(shown.is_err()))
             }
             Err(error) => self.not_enqueued(id, direct, error).await,
         }
@@ -114,18 +147,31 @@ impl Writer {
 
     /// Shows the value of a task that the queue has. If a worker was faster, the value is not
     /// shown but waited for: once applied, the next read loads it.
-    async fn show_accepted(&self, id: TaskId, write: Delayed, receipt: &Receipt) {
+    ///
+    /// A worker of another node cannot be asked. But it begins when the task is due, not before,
+    /// and what meets its commit in L2 is not shown; so the value is shown only before that.
+    async fn show_accepted(
+        &self,
+        id: TaskId,
+        write: Delayed,
+        receipt: &Receipt,
+        began: Instant,
+    ) -> Result<()> {
         // Shown at least until it is due: the worker takes it away.
         let ttl = write.ttl.unwrap_or(self.cache.policy().ttl);
-        let ttl = ttl.max(write.delay.unwrap_or(self.options.delay).saturating_mul(2));
-        let still = || self.pending.is_untouched(id);
-        if let Err(error) = self.cache.show(&write.key, write.value, Some(ttl), still).await {
+        let delay = write.delay.unwrap_or(self.options.delay);
+        let ttl = ttl.max(delay.saturating_mul(2));
+        let alone = !self.options.shared;
+        let still = || self.pending.is_untouched(id) && (alone || began.elapsed() < delay);
+        let shown = self.cache.show(&write.key, write.value, Some(ttl), still).await;
+        if let Err(error) = &shown {
             // The queue has it; only the view of the caches is late.
-            tracing::warn!(key = %write.key, %error, "an accepted value is not shown");
+            tracing::debug!(key = %write.key, %error, "an accepted value is not shown");
         }
         if !still() {
             let _ = tokio::time::timeout(APPLIED_WITHIN, receipt.applied()).await;
         }
+        shown
     }
 
     /// The queue did not take the task: the write goes by the store route under the same id, if
@@ -140,13 +186,14 @@ impl Writer {
         }
         tracing::warn!(%error, "the task queue did not take a write; it goes to the store now");
         let now = self.clock.wall();
-        let applied = apply_once(&self.applier, id, &direct.keys, direct.steps, now).await;
+        let Direct { keys, steps } = direct;
+        let applied = apply_once(&self.applier, id, &keys, steps, now, Vec::new()).await;
         // If the queue may have it, the write may still happen.
         let unknown = error.is_outcome_unknown();
         let applied =
             applied.map_err(|failed| if unknown { failed.outcome_unknown() } else { failed });
-        self.pending.settle(id, applied.clone());
-        applied.map(|()| Receipt::committed(id))
+        self.pending.settle(id, applied.as_ref().map(|_| ()).map_err(Clone::clone));
+        applied.map(|once| Receipt::committed(id).with_degraded(once.degraded))
     }
 }
 

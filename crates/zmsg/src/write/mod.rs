@@ -22,6 +22,8 @@ use crate::lock::FileLock;
 use crate::pending::Pending;
 use crate::source::Sources;
 
+pub(crate) use delay::Delayed;
+pub use delay::Outbox;
 pub use request::Write;
 pub(crate) use request::{Request, Route};
 
@@ -47,6 +49,8 @@ pub(crate) struct WriteOptions {
     pub(crate) delay: Duration,
     pub(crate) attempts_max: u32,
     pub(crate) fallback_to_store: bool,
+    /// Other nodes may share the database and its queue.
+    pub(crate) shared: bool,
 }
 
 /// What [`Zmsg::sql_exec`](crate::Zmsg::sql_exec) did.
@@ -98,8 +102,9 @@ impl Writer {
         }
         let task = Task::Statement(statement);
         let keys = self.keys_of(None, &task)?;
-        let mut outcomes = self.commit(keys, task, Show::Nothing).await?;
-        let outcome = outcomes.pop().unwrap_or_default();
+        let mut applied = self.commit(keys, task, Show::Nothing).await?;
+        let receipt = receipt.with_degraded(applied.degraded);
+        let outcome = applied.outcomes.pop().unwrap_or_default();
         Ok(SqlResult { receipt, changed: outcome.changed, rows: outcome.rows })
     }
 

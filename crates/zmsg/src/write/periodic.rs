@@ -34,10 +34,12 @@ impl Writer {
             None => (self.aggregator.submit(Some(key), task)?, Ok(())),
             Some(value) => self.submit_and_show(key, value, task, ttl).await?,
         };
+        let degraded = shown.is_err();
         if let Err(error) = shown {
-            tracing::warn!(%key, %error, "an accepted value is not shown");
+            tracing::debug!(%key, %error, "an accepted value is not shown");
         }
-        Ok(Receipt::accepted(TaskId::generate(), Level::Memory, settlement))
+        let receipt = Receipt::accepted(TaskId::generate(), Level::Memory, settlement);
+        Ok(receipt.with_degraded(degraded))
     }
 
     /// Folds and shows in one step: the flush that applies the task also takes its value out of

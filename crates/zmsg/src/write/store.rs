@@ -7,12 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::{Writer, lost};
+use crate::apply::{Applied, Show};
 use bytes::Bytes;
 use zmsg_core::{Key, Receipt, Result, Task, TaskId};
-use zmsg_store::Outcome;
-
-use super::{Writer, lost};
-use crate::apply::Show;
 
 impl Writer {
     /// Commits `task`, then shows `value` (or that the row is gone).
@@ -27,8 +25,8 @@ impl Writer {
     ) -> Result<Receipt> {
         let id = TaskId::generate();
         let keys = self.keys_of(Some(key), &task)?;
-        self.commit(keys, task, Show::Value(value, ttl)).await?;
-        Ok(Receipt::committed(id))
+        let applied = self.commit(keys, task, Show::Value(value, ttl)).await?;
+        Ok(Receipt::committed(id).with_degraded(applied.degraded))
     }
 
     /// Commits a task that touches the rows of `keys`.
@@ -37,7 +35,7 @@ impl Writer {
         keys: Vec<Key>,
         task: Task,
         show: Show,
-    ) -> Result<Vec<Outcome>> {
+    ) -> Result<Applied> {
         let steps = self.applier.steps(&task)?;
         let writer = Arc::clone(self);
         let work = async move {

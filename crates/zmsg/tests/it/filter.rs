@@ -190,6 +190,7 @@ async fn a_local_filter_on_a_store_of_ones_own_needs_the_word_that_there_is_one_
     let dir = tempfile::tempdir().unwrap();
     let mut config = crate::support::config(dir.path());
     config.filter.single_node = false;
+    config.filter.backend = zmsg::FilterBackend::Local;
     let shared = zmsg::Zmsg::builder(config).store(engine.store.clone()).open().await;
     assert_eq!(shared.unwrap_err().kind(), ErrorKind::InvalidConfig);
 }

@@ -16,4 +16,5 @@ mod migrations;
 mod faults;
 mod closing;
 mod kills;
+mod servers;
 mod documents;

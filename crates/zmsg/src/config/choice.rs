@@ -1,0 +1,72 @@
+//! What a configuration amounts to: which backends `auto` stands for.
+
+use std::path::PathBuf;
+
+use super::{Config, FilterBackend, LeaseBackend, RemoteBackend};
+
+impl Config {
+    /// The database file, if the store is SQLite.
+    pub(crate) fn sqlite_path(&self) -> Option<PathBuf> {
+        let path = self.store.url.strip_prefix("sqlite:")?;
+        let path = path.strip_prefix("//").unwrap_or(path);
+        Some(self.directory.join(path))
+    }
+
+    /// Whether the store is PostgreSQL.
+    pub(crate) fn on_postgres(&self) -> bool {
+        ["postgres://", "postgresql://"].iter().any(|scheme| self.store.url.starts_with(scheme))
+    }
+
+    /// Whether other processes may write to the database, unless we have the user's word. The
+    /// lock on the directory keeps them away from a file inside it, and from nothing else.
+    pub(crate) fn database_is_shared(&self) -> bool {
+        let inside = self.sqlite_path().is_some_and(|path| path.parent() == Some(&self.directory));
+        !inside && !self.filter.single_node
+    }
+
+    /// Whether something of the engine is kept in its directory.
+    pub(crate) fn uses_directory(&self, shared: bool) -> bool {
+        let lease = matches!(self.lease_backend(shared), LeaseBackend::File | LeaseBackend::Fixed);
+        lease || self.sqlite_path().is_some()
+    }
+
+    /// Where nodes share values; never `Auto`.
+    pub(crate) fn remote_backend(&self) -> RemoteBackend {
+        match self.cache.remote {
+            RemoteBackend::Auto if self.redis.url.is_some() => RemoteBackend::Redis,
+            RemoteBackend::Auto => RemoteBackend::None,
+            chosen => chosen,
+        }
+    }
+
+    /// Which filter, for a database that is `shared` or not; never `Auto`.
+    pub(crate) fn filter_backend(&self, shared: bool) -> FilterBackend {
+        match self.filter.backend {
+            FilterBackend::Auto if !shared => FilterBackend::Local,
+            FilterBackend::Auto if self.redis.url.is_some() => FilterBackend::Redis,
+            FilterBackend::Auto => FilterBackend::None,
+            chosen => chosen,
+        }
+    }
+
+    /// Whether the filter has to know of every write to the database, and only knows ours.
+    pub(crate) fn filter_is_local(&self, shared: bool) -> bool {
+        matches!(self.filter_backend(shared), FilterBackend::Local | FilterBackend::Bloomfilter)
+    }
+
+    /// Where the node number comes from, for a database that is `shared` or not; never `Auto`.
+    pub(crate) fn lease_backend(&self, shared: bool) -> LeaseBackend {
+        match self.ids.lease {
+            LeaseBackend::Auto if shared => LeaseBackend::Sql,
+            LeaseBackend::Auto => LeaseBackend::File,
+            chosen => chosen,
+        }
+    }
+
+    /// Whether any part asks for Redis, though no URL may name one.
+    pub(crate) fn uses_redis(&self) -> bool {
+        self.redis.url.is_some()
+            || self.remote_backend() == RemoteBackend::Redis
+            || self.filter.backend == FilterBackend::Redis
+    }
+}
