@@ -1,4 +1,5 @@
-//! `cargo xtask migrate`, `dead-letters` and `doctor`: the commands that need the engine.
+//! `cargo xtask migrate`, `dead-letters`, `nodes`, `distrust-filters` and `doctor`: the commands that
+//! need the engine.
 
 use anyhow::Result;
 

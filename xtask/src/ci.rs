@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use zmsg_testbed::private::Binaries;
 
 use crate::shell::{cargo, root};
 use crate::{test, tidy};
@@ -21,7 +22,13 @@ const STAGES: &[Stage] = &[
     ("test", suite),
     ("feed", feed),
     ("feed, recorded messages", feed_recorded),
+    ("feed (servers)", feed_on_servers),
+    ("feed (servers), four processes", feed_of_processes),
+    ("faults", faults),
 ];
+
+/// How the commands that talk to servers are called.
+pub(crate) const WITH_NET: &str = "run --quiet --package xtask --features net --";
 
 /// A stream of real messages, if somebody put it beside the repository.
 const RECORDED: &str = "../shared/data/CollegeMsg.txt";
@@ -130,6 +137,31 @@ fn feed_recorded() -> Result<Verdict> {
     }
     let line = cargo("run --release --example feed -p zmsg --").at_root();
     line.with(["--input", RECORDED, "--no-progress"]).run()?;
+    Ok(Verdict::Passed)
+}
+
+/// On PostgreSQL and Redis: the recording, if there is one.
+fn feed_on_servers() -> Result<Verdict> {
+    let line = cargo(WITH_NET).at_root().with(["feed"]);
+    let recorded = is_file(&root().join(RECORDED));
+    let stream = if recorded { ["--input", RECORDED] } else { ["--messages", "20000"] };
+    line.with(stream).run()?;
+    Ok(Verdict::Passed)
+}
+
+fn feed_of_processes() -> Result<Verdict> {
+    let line = cargo(WITH_NET).at_root().with(["feed", "--messages", "20000"]);
+    line.with(["--processes", "4"]).run()?;
+    Ok(Verdict::Passed)
+}
+
+/// Only with servers of our own: those of somebody else are not killed.
+fn faults() -> Result<Verdict> {
+    let binaries = Binaries::find();
+    if binaries.postgres.is_none() || binaries.redis.is_none() {
+        return Ok(Verdict::Skipped("the programs of servers are not on this machine"));
+    }
+    cargo(WITH_NET).at_root().with(["faults"]).run()?;
     Ok(Verdict::Passed)
 }
 

@@ -1,11 +1,16 @@
 //! The project's own commands: `cargo xtask help` lists them.
 //!
 //! Every command prints the lines it runs. The engine is never linked into this binary, which has
-//! to be ready in seconds on a fresh machine: what needs the engine runs `zmsg-admin`.
+//! to be ready in seconds on a fresh machine: what needs the engine runs `zmsg-admin`, and what
+//! talks to servers is compiled, behind the feature `net`, when it is called.
 
 mod admin;
 mod bench;
 mod ci;
+#[cfg(feature = "net")]
+mod feed;
+#[cfg(feature = "net")]
+mod faults;
 mod services;
 mod shell;
 mod test;
@@ -34,6 +39,18 @@ enum Command {
     Ci,
     /// Check what the compiler does not: layers, sources, migrations, proofs, links
     Tidy,
+    /// ARGS..: run the example `feed` on PostgreSQL and Redis, in a database of its own
+    #[cfg(feature = "net")]
+    Feed(feed::Args),
+    #[cfg(not(feature = "net"))]
+    #[command(disable_help_flag = true)]
+    Feed(admin::Args),
+    /// [--only NAME] [--messages N] [--dev] [--list]: run `feed` through every fault of its servers
+    #[cfg(feature = "net")]
+    Faults(faults::Args),
+    #[cfg(not(feature = "net"))]
+    #[command(disable_help_flag = true)]
+    Faults(admin::Args),
     /// Run the benchmarks; FILTER and criterion's options are passed on
     Bench(bench::Args),
     /// up | down | status | new NAME  [--dry-run] [--dir DIR] [--steps N] --url URL
@@ -42,6 +59,12 @@ enum Command {
     /// list | retry | drop  --url URL: the operations and tasks that were given up
     #[command(disable_help_flag = true)]
     DeadLetters(admin::Args),
+    /// list | free CLUSTER NODE  --url URL: the node numbers of ids that processes hold
+    #[command(disable_help_flag = true)]
+    Nodes(admin::Args),
+    /// --url URL: before and after rows are written by other programs than zmsg
+    #[command(disable_help_flag = true)]
+    DistrustFilters(admin::Args),
     /// --config FILE [--json]: check the settings of the servers and the directory
     #[command(disable_help_flag = true)]
     Doctor(admin::Args),
@@ -54,9 +77,19 @@ fn main() -> ExitCode {
         Command::Services(command) => services::run(&command),
         Command::Ci => ci::run(),
         Command::Tidy => tidy::run(),
+        #[cfg(feature = "net")]
+        Command::Feed(args) => feed::run(&args),
+        #[cfg(feature = "net")]
+        Command::Faults(args) => faults::run(&args),
+        #[cfg(not(feature = "net"))]
+        Command::Feed(args) => with_net("feed", &args),
+        #[cfg(not(feature = "net"))]
+        Command::Faults(args) => with_net("faults", &args),
         Command::Bench(args) => bench::run(&args),
         Command::Migrate(args) => admin::run("migrate", &args),
         Command::DeadLetters(args) => admin::run("dead-letters", &args),
+        Command::Nodes(args) => admin::run("nodes", &args),
+        Command::DistrustFilters(args) => admin::run("distrust-filters", &args),
         Command::Doctor(args) => admin::run("doctor", &args),
     };
     match done {
@@ -66,6 +99,12 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Compiles these commands with what talks to servers, and runs one of them.
+#[cfg(not(feature = "net"))]
+fn with_net(command: &str, args: &admin::Args) -> anyhow::Result<()> {
+    shell::cargo(ci::WITH_NET).with([command]).with(&args.rest).run()
 }
 
 /// Parses a command line, program first.

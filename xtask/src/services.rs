@@ -83,6 +83,24 @@ impl Services {
         start(&machine, plan)
     }
 
+    /// Where PostgreSQL is, with its password.
+    #[cfg(feature = "net")]
+    pub(crate) fn postgres_url(&self) -> &str {
+        self.variable(POSTGRES_URL)
+    }
+
+    /// Where Redis is, with its password.
+    #[cfg(feature = "net")]
+    pub(crate) fn redis_url(&self) -> &str {
+        self.variable(REDIS_URL)
+    }
+
+    #[cfg(feature = "net")]
+    fn variable(&self, name: &str) -> &str {
+        let found = self.variables.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| value.as_str()).unwrap_or_default()
+    }
+
     /// The line, with the URLs of the servers, and with the tests on them required.
     pub(crate) fn around(&self, line: Line) -> Line {
         let variables = self.variables.iter();

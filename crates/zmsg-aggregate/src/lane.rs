@@ -109,7 +109,15 @@ impl Inner {
                 flight.checks = Some(checks);
             }
             match flight.land(&self.ledger).await {
-                Err(_) if flight.checks.is_none() && outdated < OUTDATED_MAX => outdated += 1,
+                Err(error) if flight.checks.is_none() => {
+                    if let Some(guard) = flight.guard.take() {
+                        guard.outdated();
+                    }
+                    outdated += 1;
+                    if outdated > OUTDATED_MAX {
+                        return Err(error);
+                    }
+                }
                 landed => return landed,
             }
         }

@@ -25,7 +25,7 @@ mod law;
 pub use aggregator::Aggregator;
 pub use algebra::{Fold, sqlite_functions};
 pub use flush::{
-    DeadLetter, DeadLetters, FlushGuard, FlushObserver, Flushing, RetryReport, Unobserved,
+    DeadLetter, DeadLetters, FlushGuard, FlushObserver, Flushing, Hold, RetryReport, Unobserved,
     steps_for,
 };
 pub use flusher::Flusher;

@@ -50,11 +50,11 @@ mod stats;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
-pub use local::{Entry, LocalCache};
 #[cfg(feature = "moka")]
 pub use self::moka::MokaCache;
 #[cfg(feature = "stretto")]
 pub use self::stretto::StrettoCache;
+pub use local::{Entry, LocalCache};
 pub use memory_remote::MemoryRemote;
 pub use no_remote::NoRemote;
 pub use origin::Origin;

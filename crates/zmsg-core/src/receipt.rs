@@ -55,7 +55,13 @@ pub struct Receipt {
 impl Receipt {
     /// A write that is committed and in the tables.
     pub fn committed(id: TaskId) -> Self {
-        Self { id, level: Level::Database, reach: Level::Database, settlement: None, degraded: false }
+        Self {
+            id,
+            level: Level::Database,
+            reach: Level::Database,
+            settlement: None,
+            degraded: false,
+        }
     }
 
     /// A write that ends in a cache and will never be in the tables.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use zmsg_aggregate::Flushing;
+use zmsg_aggregate::{Flushing, Hold};
 use zmsg_bloom::{Insertion, MembershipFilter};
 use zmsg_cache::{TieredCache, WriteHold};
 use zmsg_core::{Error, ErrorKind, Key, OnMissing, Op, Result, Row, Statement, Task};
@@ -99,7 +99,7 @@ impl Applier {
                 unreached.note(key, error);
             }
         }
-        let degraded = self.repair(unreached).await;
+        let degraded = self.repair(unreached);
         committed.map(|outcomes| Applied { outcomes, degraded })
     }
 
@@ -135,7 +135,7 @@ impl Applier {
                 }
                 // Nothing was written: the filter has changed since it was told.
                 Err(failed) if SqlFilterRegistry::was_refused(&failed) => {
-                    announced.insertion.outdated();
+                    announced.outdated();
                     announced = self.announce(keys).await.map_err(before)?;
                 }
                 Err(failed) => return Err(failed),
@@ -172,7 +172,7 @@ impl Applier {
     pub(crate) async fn invalidate(&self, keys: &[Key]) -> bool {
         match self.cache.invalidate_many(keys).await {
             Ok(()) => false,
-            Err(cause) => self.repair(Unreached { keys: keys.to_vec(), cause: Some(cause) }).await,
+            Err(cause) => self.repair(Unreached { keys: keys.to_vec(), cause: Some(cause) }),
         }
     }
 
@@ -186,14 +186,19 @@ impl Applier {
         self.cache.invalidate_many(keys).await
     }
 
-    /// Keys whose invalidation had to be put off so far.
-    pub(crate) fn repairs_queued(&self) -> u64 {
-        self.repairs.queued()
+    /// Whether there is an L2.
+    pub(crate) fn has_remote(&self) -> bool {
+        self.cache.has_remote()
     }
 
-    async fn repair(&self, unreached: Unreached) -> bool {
+    /// Keys whose invalidation had to be put off so far.
+    pub(crate) fn repairs_queued(&self) -> u64 {
+        self.repairs.noted()
+    }
+
+    fn repair(&self, unreached: Unreached) -> bool {
         let Unreached { keys, cause: Some(cause) } = unreached else { return false };
-        self.repairs.enqueue(&keys, &cause).await;
+        self.repairs.note(&keys, &cause);
         true
     }
 }
@@ -221,10 +226,25 @@ pub(crate) struct Announced {
 }
 
 impl Announced {
+    /// Says that a check was refused: the next announcement reads the state anew.
+    pub(crate) fn outdated(self) {
+        self.insertion.outdated();
+    }
+
     /// As what a flush keeps until its outcome is known. Dropped after a refusal, it is asked for
     /// again.
     pub(crate) fn into_flushing(self) -> Flushing {
-        Flushing { guard: Box::new(self.insertion), checks: self.checks }
+        Flushing { guard: Box::new(Kept(self.insertion)), checks: self.checks }
+    }
+}
+
+/// What a flush keeps.
+#[derive(Debug)]
+struct Kept(Insertion);
+
+impl Hold for Kept {
+    fn outdated(self: Box<Self>) {
+        self.0.outdated();
     }
 }
 

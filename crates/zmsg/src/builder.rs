@@ -14,6 +14,7 @@ use crate::assemble::{self, Filter, Queue, Servers};
 use crate::config::Config;
 use crate::lock::FileLock;
 use crate::open::Parts;
+use crate::shared_filters::{self, BehindFilters};
 
 /// Builds an engine. Parts that are not given are made from the configuration.
 ///
@@ -98,11 +99,12 @@ impl Builder {
         let Self { config, clock, store, local, remote, filter, queue, lease } = self;
         config.validate()?;
         // A store that the caller brings may be shared, whatever the configuration says of its own.
-        let shared = is_shared(&config, store.is_none());
+        let own_store = store.is_none();
+        let shared = is_shared(&config, own_store);
         if store.is_some() && filter.is_none() {
             check_filter_of_a_given_store(&config)?;
         }
-        let locks = Arc::new(locks(&config, store.is_none())?);
+        let locks = Arc::new(locks(&config, own_store)?);
         let servers = Servers::of(&config)?;
         let store = match store {
             Some(store) => store,
@@ -111,6 +113,12 @@ impl Builder {
         if config.store.migrate {
             Migrator::new(Arc::clone(&store), Migrations::zmsg(store.dialect())).up().await?;
         }
+        let store = if shared && filter.is_none() && !config.shares_filter(shared) {
+            // Nodes with a filter in Redis are not told of what this one writes.
+            beside_filters(store).await?
+        } else {
+            store
+        };
         let local = local.map_or_else(|| assemble::local(&config), Ok)?;
         let remote = remote.map_or_else(|| assemble::remote(&config, &servers), Ok)?;
         let filter = match filter {
@@ -125,6 +133,7 @@ impl Builder {
         let parts = Parts {
             config,
             shared,
+            own_store,
             clock,
             locks,
             store,
@@ -137,6 +146,18 @@ impl Builder {
         };
         parts.open().await
     }
+}
+
+/// The store, with every transaction checked against the filters of other nodes, if there are any.
+async fn beside_filters(store: Arc<dyn SqlStore>) -> Result<Arc<dyn SqlStore>> {
+    if !shared_filters::is_any_known(&*store).await? {
+        return Ok(store);
+    }
+    tracing::warn!(
+        "other nodes share a filter in Redis, and this one has no part in it: their filter is \
+         distrusted by each of its writes; give all nodes of a database the same Redis"
+    );
+    Ok(Arc::new(BehindFilters::new(store)))
 }
 
 /// Whether other processes may write to the database.

@@ -13,6 +13,7 @@ use zmsg_store::SqlStore;
 
 use crate::assemble::Servers;
 use crate::codec;
+use crate::config::Config;
 use crate::lock::FileLock;
 use crate::tasks::{Stage, Tasks};
 use crate::write::Writer;
@@ -22,6 +23,8 @@ use crate::write::Writer;
 pub(crate) struct Closing {
     pub(crate) tasks: Arc<Tasks>,
     pub(crate) store: Arc<dyn SqlStore>,
+    /// The configuration that the store was opened from; `None` if the caller brought it.
+    pub(crate) own_store: Option<Arc<Config>>,
     pub(crate) servers: Servers,
     /// The deadline of the configuration.
     pub(crate) deadline: Duration,

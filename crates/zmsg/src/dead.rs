@@ -11,6 +11,7 @@ use zmsg_store::SqlStore;
 
 use crate::Zmsg;
 use crate::codec;
+use crate::filter_state::SqlFilterRegistry;
 use crate::write::{Writer, lost};
 
 /// The dead letters of an engine.
@@ -101,11 +102,14 @@ impl DeadLetters {
         let tracker = writer.tracker.clone();
         let work = async move {
             let Some(letter) = periodic.find(id).await? else { return Ok(false) };
-            let _on_their_way = writer.applier.announce(&letter.keys).await?;
-            let retried = periodic.retry(id).await;
-            for key in &letter.keys {
-                writer.applier.invalidate(std::slice::from_ref(key)).await;
-            }
+            let retried = loop {
+                let announced = writer.applier.announce(&letter.keys).await?;
+                match periodic.retry_checked(id, announced.checks.clone()).await {
+                    Err(error) if SqlFilterRegistry::is_refusal(&error) => announced.outdated(),
+                    retried => break retried,
+                }
+            };
+            writer.applier.invalidate(&letter.keys).await;
             Ok(retried?.is_some())
         };
         tracker.spawn(work).await.map_err(lost)?

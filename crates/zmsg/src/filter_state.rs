@@ -50,7 +50,12 @@ impl SqlFilterRegistry {
     /// Whether a batch was rolled back by its guard: nothing is wrong with the write, which starts
     /// again with a new insertion.
     pub(crate) fn was_refused(failed: &StepError) -> bool {
-        failed.error.kind() == ErrorKind::Conflict && failed.error.message() == REFUSED
+        Self::is_refusal(&failed.error)
+    }
+
+    /// Whether an error is that of a guard.
+    pub(crate) fn is_refusal(error: &Error) -> bool {
+        error.kind() == ErrorKind::Conflict && error.message() == REFUSED
     }
 
     async fn find(&self) -> Result<Option<FilterRow>> {

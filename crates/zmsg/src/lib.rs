@@ -48,6 +48,7 @@ mod dead;
 mod migrate;
 mod upkeep;
 mod filter_state;
+mod shared_filters;
 mod receipts;
 mod tasks;
 mod close;
@@ -57,6 +58,7 @@ mod config;
 mod builder;
 mod open;
 mod assemble;
+mod database;
 
 pub mod doctor;
 
@@ -67,11 +69,13 @@ pub use config::{
     LocalBackend, PeriodicConfig, QueueBackend, QueueConfig, RedisConfig, RemoteBackend, Secret,
     SettingDoc, SourceConfig, StoreConfig, Synchronous, setting_docs,
 };
+pub use database::open_store;
 pub use dead::{DeadLetter, DeadLetterId, DeadLetters};
 pub use lock::FileLock;
 pub use migrate::SchemaDir;
 pub use payload::IntoBytes;
 pub use read::Presence;
+pub use shared_filters::{BehindFilters, distrust_filters};
 pub use source::Source;
 #[cfg(feature = "redis")]
 pub use stats::RedisReading;

@@ -8,6 +8,9 @@ use zmsg_core::Result;
 use zmsg_store::migrate::{Report, Status};
 use zmsg_store::{Migrations, Migrator, SqlStore};
 
+use crate::assemble;
+use crate::config::Config;
+use crate::shared_filters::BehindFilters;
 use crate::upkeep::FilterUpkeep;
 use crate::write::lost;
 
@@ -16,6 +19,9 @@ use crate::write::lost;
 pub struct SchemaDir {
     dir: PathBuf,
     store: Arc<dyn SqlStore>,
+    /// Where the engine opened its store from, if it did: a script may take longer than the
+    /// statements of an application.
+    config: Option<Arc<Config>>,
     filter: FilterUpkeep,
     tracker: TaskTracker,
 }
@@ -27,10 +33,11 @@ impl SchemaDir {
     pub(crate) fn new(
         dir: PathBuf,
         store: Arc<dyn SqlStore>,
+        config: Option<Arc<Config>>,
         filter: FilterUpkeep,
         tracker: TaskTracker,
     ) -> Self {
-        Self { dir, store, filter, tracker }
+        Self { dir, store, config, filter, tracker }
     }
 
     /// Applies what is pending, each file in a transaction of its own.
@@ -44,12 +51,11 @@ impl SchemaDir {
     /// # Cancel safety
     /// Dropping the future only stops waiting: the migration goes on.
     pub async fn migrate(&self) -> Result<Report> {
-        let migrator = self.migrator()?;
         // Every node does this when it starts: what is up to date changes no rows.
-        if migrator.plan_up().await?.is_empty() {
+        if self.migrator(&self.store)?.plan_up().await?.is_empty() {
             return Ok(Report::default());
         }
-        self.run(async move { migrator.up().await }).await
+        self.run(None).await
     }
 
     /// Takes the newest `steps` back.
@@ -57,8 +63,7 @@ impl SchemaDir {
     /// # Errors
     /// As for [`migrate`](Self::migrate); `InvalidInput` for a migration without a way down.
     pub async fn rollback(&self, steps: usize) -> Result<Report> {
-        let migrator = self.migrator()?;
-        self.run(async move { migrator.down(steps).await }).await
+        self.run(Some(steps)).await
     }
 
     /// What is applied, pending, edited or missing.
@@ -66,21 +71,40 @@ impl SchemaDir {
     /// # Errors
     /// As for [`migrate`](Self::migrate), for what cannot be read.
     pub async fn status(&self) -> Result<Vec<Status>> {
-        self.migrator()?.status().await
+        self.migrator(&self.store)?.status().await
     }
 
-    /// A task of its own: the filter has to learn of the end, whoever waits for it.
-    async fn run(
-        &self,
-        work: impl Future<Output = Result<Report>> + Send + 'static,
-    ) -> Result<Report> {
+    /// Goes up, or so many steps down. A task of its own: the filter has to learn of the end,
+    /// whoever waits for it.
+    async fn run(&self, down: Option<usize>) -> Result<Report> {
+        let schema = self.clone();
+        let work = async move {
+            let patient = match &schema.config {
+                Some(config) => assemble::patient(config).await?,
+                None => None,
+            };
+            let store = patient.as_ref().unwrap_or(&schema.store);
+            // A filter of another node may be built while this runs.
+            let store: Arc<dyn SqlStore> = Arc::new(BehindFilters::new(Arc::clone(store)));
+            let migrator = schema.migrator(&store)?;
+            let done = match down {
+                None => migrator.up().await,
+                Some(steps) => migrator.down(steps).await,
+            };
+            if let Some(patient) = patient
+                && let Err(error) = patient.close().await
+            {
+                tracing::warn!(%error, "the connections of a migration could not be closed");
+            }
+            done
+        };
         let filter = self.filter.clone();
-        let task = async move { filter.behind_its_back(work).await };
+        let task = async move { Box::pin(filter.behind_its_back(work)).await };
         self.tracker.spawn(task).await.map_err(lost)?
     }
 
-    fn migrator(&self) -> Result<Migrator> {
+    fn migrator(&self, store: &Arc<dyn SqlStore>) -> Result<Migrator> {
         let migrations = Migrations::load_dir(&self.dir, SET)?;
-        Ok(Migrator::new(Arc::clone(&self.store), migrations))
+        Ok(Migrator::new(Arc::clone(store), migrations))
     }
 }

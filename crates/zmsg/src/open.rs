@@ -21,7 +21,7 @@ use crate::config::Config;
 use crate::lock::FileLock;
 use crate::read::Reader;
 use crate::receipts::ReceiptUpkeep;
-use crate::repair::Repairs;
+use crate::repair::{Repairs, run_while_reachable};
 use crate::source::{Source, Sources};
 use crate::tasks::{Stage, Tasks};
 use crate::upkeep::{FilterUpkeep, InboxUpkeep};
@@ -35,6 +35,8 @@ pub(crate) struct Parts {
     pub(crate) config: Config,
     /// Other nodes may share the database.
     pub(crate) shared: bool,
+    /// The store was opened from the configuration.
+    pub(crate) own_store: bool,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) locks: Arc<Vec<FileLock>>,
     pub(crate) store: Arc<dyn SqlStore>,
@@ -67,8 +69,8 @@ impl Parts {
             Arc::clone(&self.store),
             self.config.filter.capacity,
         );
-        start_loops(&tasks, &self.config, &writer, &self.store, &filter_upkeep, &ids);
-        let Self { config, store, filter, queue, locks, servers, .. } = self;
+        start_loops(&tasks, &self, &writer, &filter_upkeep, &ids);
+        let Self { config, own_store, store, filter, queue, locks, servers, .. } = self;
         if let Some(keeper) = filter.keeper() {
             let token = tasks.token(Stage::Upkeep);
             tasks.spawn(Stage::Upkeep, "filter keeper", keeper.run(token));
@@ -80,7 +82,8 @@ impl Parts {
         }
 
         let (deadline, once) = (config.shutdown_deadline, OnceLock::new());
-        let closing = Arc::new(Closing { tasks, store, servers, deadline, locks, once });
+        let own_store = own_store.then(|| Arc::new(config));
+        let closing = Arc::new(Closing { tasks, store, own_store, servers, deadline, locks, once });
         let reader = Reader::new(cache, Arc::clone(&sources));
         let closed = AtomicBool::new(false);
         let inner = Inner { closed, reader, writer, sources, filter_upkeep, ids, closing };
@@ -106,7 +109,7 @@ impl Parts {
             Arc::clone(&self.store),
             cache.clone(),
             self.filter.clone(),
-            Repairs::new(Arc::clone(queue), Arc::clone(&self.clock)),
+            Repairs::new(Arc::clone(queue), Arc::clone(&self.clock), tracker.clone()),
             self.config.periodic.on_missing,
         ));
         let aggregator = Aggregator::open(
@@ -150,12 +153,12 @@ impl FlushObserver for FollowFlushes {
 
 fn start_loops(
     tasks: &Tasks,
-    config: &Config,
+    parts: &Parts,
     writer: &Arc<Writer>,
-    store: &Arc<dyn SqlStore>,
     filter_upkeep: &FilterUpkeep,
     ids: &IdGenerator,
 ) {
+    let Parts { config, store, servers, .. } = parts;
     let handler = Arc::new(Handler {
         applier: Arc::clone(&writer.applier),
         pending: Arc::clone(&writer.pending),
@@ -172,15 +175,15 @@ fn start_loops(
     let token = tasks.token(Stage::Workers);
     tasks.spawn(Stage::Workers, "queue worker", async move { worker.run(token).await.map(|_| ()) });
     if writer.cache.has_remote() {
-        let worker = Worker::new(
-            Arc::clone(&writer.queue),
-            Arc::clone(&handler) as Arc<dyn TaskHandler>,
-            Arc::clone(&writer.clock),
-            writer.tracker.clone(),
-            repair_options(config),
-        );
+        let (queue, clock) = (Arc::clone(&writer.queue), Arc::clone(&writer.clock));
+        let (tracker, options) = (writer.tracker.clone(), repair_options(config));
+        let worker = move || {
+            let handler = Arc::clone(&handler) as Arc<dyn TaskHandler>;
+            let (queue, clock) = (Arc::clone(&queue), Arc::clone(&clock));
+            Worker::new(queue, handler, clock, tracker.clone(), options.clone())
+        };
         let token = tasks.token(Stage::Workers);
-        let run = async move { worker.run(token).await.map(|_| ()) };
+        let run = run_while_reachable(worker, servers.clone(), token);
         tasks.spawn(Stage::Workers, "repair worker", run);
     }
 

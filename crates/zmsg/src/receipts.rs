@@ -48,9 +48,11 @@ impl ReceiptUpkeep {
                 () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep(pause) => {}
             }
+            let late = self.pending.overdue(self.ago(OVERDUE), None, usize::MAX);
+            let late: HashSet<TaskId> = late.into_iter().collect();
             for _ in 0..PAGES {
                 let ids = self.pending.overdue(self.ago(overdue), after, PAGE);
-                if let Err(error) = self.look(&ids).await {
+                if let Err(error) = self.look(&ids, &late).await {
                     tracing::debug!(%error, "receipts could not be answered; it is tried again");
                     break;
                 }
@@ -68,7 +70,7 @@ impl ReceiptUpkeep {
         self.clock.wall().saturating_sub(past)
     }
 
-    async fn look(&self, ids: &[TaskId]) -> Result<()> {
+    async fn look(&self, ids: &[TaskId], late: &HashSet<TaskId>) -> Result<()> {
         if ids.is_empty() {
             return Ok(());
         }
@@ -77,8 +79,6 @@ impl ReceiptUpkeep {
             self.settle(*id, Ok(())).await;
         }
         // Who is late without having been applied is asked about one by one.
-        let late = self.pending.overdue(self.ago(OVERDUE), None, usize::MAX);
-        let late: HashSet<TaskId> = late.into_iter().collect();
         for id in ids.iter().filter(|id| !applied.contains(&id.0) && late.contains(id)) {
             self.ask(*id).await?;
         }

@@ -2,26 +2,33 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::Mutex as Turn;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use zmsg_core::{Clock, Error, Key, Result, TaskId};
-use zmsg_queue::{NewTask, TaskQueue};
+use zmsg_queue::{NewTask, TaskQueue, Worker};
 
+use crate::assemble::Servers;
 use crate::codec::{self, Kind, Payload, REPAIR_QUEUE};
 
 /// Hands failed invalidations to the task queue.
 ///
-/// While L2 is away every write has one: those that fail at the same time share a task, so that
-/// an outage costs a commit now and then and not one for each write. A repair only ever removes:
+/// While L2 is away every write has one. They are gathered for a moment, each key once, so that an
+/// outage costs a task now and then and not one for each write. A repair only ever removes:
 /// replaying an old value later would be a stale write.
+#[derive(Debug, Clone)]
+pub(crate) struct Repairs(Arc<Inner>);
+
 #[derive(Debug)]
-pub(crate) struct Repairs {
+struct Inner {
     queue: Arc<dyn TaskQueue>,
     clock: Arc<dyn Clock>,
+    tracker: TaskTracker,
+    /// Keys that no task has yet; a task that gathers them runs if there are any.
     waiting: Mutex<BTreeSet<Key>>,
-    turn: Turn<()>,
-    queued: AtomicU64,
+    noted: AtomicU64,
 }
 
 /// A repair is tried far longer than an entry lives; then its TTL has done the work.
@@ -30,36 +37,60 @@ const ATTEMPTS_MAX: u32 = 10_000;
 /// Keys of one task.
 const KEYS_MAX: usize = 1_000;
 
+/// Keys that may wait for their task; beyond, the TTL of their entries has to do.
+const WAITING_MAX: usize = 1_000_000;
+
+/// How long keys are gathered. A process that is killed meanwhile leaves them to their TTL.
+const GATHER: Duration = Duration::from_millis(250);
+
 impl Repairs {
-    pub(crate) fn new(queue: Arc<dyn TaskQueue>, clock: Arc<dyn Clock>) -> Self {
-        let (waiting, turn, queued) = (Mutex::default(), Turn::default(), AtomicU64::new(0));
-        Self { queue, clock, waiting, turn, queued }
+    pub(crate) fn new(
+        queue: Arc<dyn TaskQueue>,
+        clock: Arc<dyn Clock>,
+        tracker: TaskTracker,
+    ) -> Self {
+        let (waiting, noted) = (Mutex::default(), AtomicU64::new(0));
+        Self(Arc::new(Inner { queue, clock, tracker, waiting, noted }))
     }
 
-    /// Keys whose invalidation was queued so far.
-    pub(crate) fn queued(&self) -> u64 {
-        self.queued.load(Relaxed)
+    /// Invalidations that did not reach L2 so far.
+    pub(crate) fn noted(&self) -> u64 {
+        self.0.noted.load(Relaxed)
     }
 
-    /// Queues the invalidation of `keys`, and returns when the queue has it. The write itself has
-    /// succeeded, so nothing here may fail it: if the queue cannot take the repair either, the
-    /// entry's TTL bounds the staleness.
-    pub(crate) async fn enqueue(&self, keys: &[Key], cause: &Error) {
+    /// Sees to it that `keys` are invalidated later. The write itself has succeeded, so nothing
+    /// here may fail it.
+    pub(crate) fn note(&self, keys: &[Key], cause: &Error) {
         tracing::debug!(keys = keys.len(), %cause, "invalidations did not reach the remote cache");
-        self.waiting().extend(keys.iter().cloned());
-        let _turn = self.turn.lock().await;
-        // Whoever had the turn before may have taken ours along, and has queued them then.
+        self.0.noted.fetch_add(keys.len() as u64, Relaxed);
+        let mut waiting = self.0.waiting();
+        let first = waiting.is_empty();
+        if waiting.len() + keys.len() > WAITING_MAX {
+            tracing::error!(
+                keys = keys.len(),
+                "too many keys wait for repair; the TTL bounds them"
+            );
+            return;
+        }
+        waiting.extend(keys.iter().cloned());
+        if first && !waiting.is_empty() {
+            let inner = Arc::clone(&self.0);
+            self.0.tracker.spawn(async move { inner.gather().await });
+        }
+    }
+}
+
+impl Inner {
+    async fn gather(&self) {
+        tokio::time::sleep(GATHER).await;
         let keys: Vec<Key> = std::mem::take(&mut *self.waiting()).into_iter().collect();
         for keys in keys.chunks(KEYS_MAX) {
-            match self.queue_task(keys).await {
-                Ok(()) => {
-                    self.queued.fetch_add(keys.len() as u64, Relaxed);
-                }
-                Err(error) => tracing::error!(
+            if let Err(error) = self.queue_task(keys).await {
+                tracing::error!(
                     keys = keys.len(),
                     %error,
                     "a repair of the remote cache could not be queued; the TTL bounds it"
-                ),
+                );
             }
         }
     }
@@ -77,8 +108,45 @@ impl Repairs {
         self.queue.enqueue(task).await.map(|_| ())
     }
 
-    fn waiting(&self) -> std::sync::MutexGuard<'_, BTreeSet<Key>> {
+    fn waiting(&self) -> MutexGuard<'_, BTreeSet<Key>> {
         // The set is whole after a panic.
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How soon the return of L2 is noticed.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Runs the worker of repairs while L2 can be reached, and leaves its tasks alone while it cannot:
+/// they would only fail again and again.
+pub(crate) async fn run_while_reachable(
+    worker: impl Fn() -> Worker,
+    servers: Servers,
+    shutdown: CancellationToken,
+) -> Result<()> {
+    while !shutdown.is_cancelled() {
+        let turn = shutdown.child_token();
+        let look = async {
+            while servers.remote_is_up() {
+                tokio::time::sleep(LOOK).await;
+            }
+            turn.cancel();
+        };
+        if servers.remote_is_up() {
+            let running = worker().run(turn.clone());
+            let (ended, ()) = tokio::join!(running, async {
+                tokio::select! {
+                    () = turn.cancelled() => {}
+                    () = look => {}
+                }
+            });
+            ended?;
+        } else {
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(LOOK) => {}
+            }
+        }
+    }
+    Ok(())
 }

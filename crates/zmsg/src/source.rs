@@ -206,6 +206,12 @@ impl SourceOrigin {
         self.seeded.load(Ordering::Acquire) && self.filter.covers(&self.scope)
     }
 
+    /// Whether the filter should know the keys of this source and does not. One whose keys could
+    /// not be read is not asked for again until it is registered anew.
+    pub(crate) fn is_uncovered(&self) -> bool {
+        self.seeded.load(Ordering::Acquire) && !self.filter.covers(&self.scope)
+    }
+
     pub(crate) fn scope(&self) -> &str {
         &self.scope
     }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use zmsg_bloom::{FilterState, FilterStats, Insertion, MembershipFilter, Rebuild};
 use zmsg_core::{Backoff, Clock, Error, ErrorKind, ErrorStatus, Key, Result, Statement, Value};
@@ -19,6 +20,9 @@ const SEED_PAGE: i64 = 10_000;
 
 /// How often the loops look around.
 const LOOK_AROUND: Duration = Duration::from_secs(1);
+
+/// How long a node that has rebuilt a shared filter leaves it to others that know other sources.
+const COVER_AGAIN: Duration = Duration::from_secs(120);
 
 /// Seeds the filter from the sources' keys, and again when it is over-filled or distrusted.
 #[derive(Debug, Clone)]
@@ -88,7 +92,8 @@ impl FilterUpkeep {
     pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
         let backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(10));
         let mut failures = 0;
-        let mut wanted = self.is_due() && !self.shared;
+        let mut last: Option<Instant> = None;
+        let mut wanted = !self.shared && self.is_due(last);
         loop {
             if wanted {
                 let rebuilt = tokio::select! {
@@ -97,7 +102,10 @@ impl FilterUpkeep {
                     rebuilt = self.rebuild() => rebuilt,
                 };
                 match rebuilt {
-                    Ok(()) => failures = 0,
+                    Ok(()) => {
+                        failures = 0;
+                        last = Some(Instant::now());
+                    }
                     // Another node does it.
                     Err(error) if self.shared && error.kind() == ErrorKind::Conflict => {
                         failures = 0
@@ -113,18 +121,23 @@ impl FilterUpkeep {
                 biased;
                 () = shutdown.cancelled() => return Ok(()),
                 // What is asked for here another node may have done.
-                () = self.wanted.notified() => !self.shared || self.is_due(),
-                () = tokio::time::sleep(pause) => failures > 0 || self.is_due(),
+                () = self.wanted.notified() => !self.shared || self.is_due(None),
+                () = tokio::time::sleep(pause) => failures > 0 || self.is_due(last),
             };
             wanted &= self.filter.stats().state != FilterState::Open;
         }
     }
 
     /// Whether a rebuild is due: the filter says so, or knows nothing of one of our sources.
-    fn is_due(&self) -> bool {
+    ///
+    /// Nodes whose sources differ, as while a new version is rolled out, would rebuild it for each
+    /// other without end: `last` is when this one did.
+    fn is_due(&self, last: Option<Instant>) -> bool {
         let FilterStats { state, wants_rebuild, rebuilding, .. } = self.filter.stats();
-        let unknown = || self.sources.guarded().iter().any(|source| !source.is_covered());
-        wants_rebuild || (state == FilterState::Ready && !rebuilding && self.shared && unknown())
+        let unknown = || self.sources.guarded().iter().any(|source| source.is_uncovered());
+        let rested = last.is_none_or(|last| last.elapsed() > COVER_AGAIN);
+        let uncovered = self.shared && rested && state == FilterState::Ready && unknown();
+        wants_rebuild || (uncovered && !rebuilding)
     }
 
     /// Builds a new generation from every guarded source and switches to it. A source that

@@ -334,7 +334,8 @@ impl Zmsg {
     pub fn load_dir(&self, dir: impl AsRef<Path>) -> SchemaDir {
         let Inner { closing, filter_upkeep, writer, .. } = &*self.inner;
         let (store, tracker) = (Arc::clone(&closing.store), writer.tracker.clone());
-        SchemaDir::new(dir.as_ref().to_owned(), store, filter_upkeep.clone(), tracker)
+        let (dir, config) = (dir.as_ref().to_owned(), closing.own_store.clone());
+        SchemaDir::new(dir, store, config, filter_upkeep.clone(), tracker)
     }
 
     /// Flushes the periodic route now, and says what it did. What the database refused is in the

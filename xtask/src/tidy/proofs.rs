@@ -94,15 +94,18 @@ fn collect(tree: &Tree) -> Tests<'_> {
     tests
 }
 
-/// The functions of a file that carry a test attribute; in a conformance suite, of which each
-/// backend makes tests, the public ones.
+/// The functions of a file that carry a test attribute, or that a macro is given to make tests of;
+/// in a conformance suite, of which each backend makes tests, the public ones.
 fn tests_of(file: &File) -> Vec<&str> {
     let is_suite = file.path.split('/').any(|part| part.starts_with("conformance"));
     let (_, text) = file.code_and_tests();
     let mut found = Vec::new();
-    let mut marked = false;
+    let (mut marked, mut listed) = (false, false);
     for line in text.lines().map(str::trim_start) {
-        if line.starts_with("#[") {
+        listed = if listed { !line.starts_with('}') } else { makes_tests(line) };
+        if let Some(name) = line.strip_suffix(',').filter(|_| listed) {
+            found.push(name);
+        } else if line.starts_with("#[") {
             marked |= line.contains("test");
         } else if !line.starts_with("//") {
             let promised = is_suite && line.starts_with("pub ");
@@ -111,6 +114,11 @@ fn tests_of(file: &File) -> Vec<&str> {
         }
     }
     found
+}
+
+/// Whether a line begins the list of a macro that makes a test of each name, on every database.
+fn makes_tests(line: &str) -> bool {
+    line.starts_with("on_") && line.ends_with("! {")
 }
 
 fn package(file: &File) -> Option<&str> {
@@ -194,6 +202,13 @@ mod tests {
             report.problems,
             ["gate", "fill"].map(|name| format!("docs/guarantees.md:3: there is no test `{name}`"))
         );
+    }
+
+    #[test]
+    fn the_names_that_a_macro_makes_tests_of_are_tests() {
+        let text = "on_every_database! {\n    survives,\n}\nasync fn survives(on: Database) {}\n";
+        let tree = Tree::of(&[("crates/zmsg-idgen/tests/it/sql.rs", text)]);
+        assert_eq!(tests_of(&tree.files[0]), ["survives"]);
     }
 
     #[test]

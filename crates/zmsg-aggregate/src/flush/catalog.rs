@@ -22,8 +22,6 @@ pub(crate) struct Catalog {
 #[derive(Debug, Default)]
 pub(super) struct TableFacts {
     keys: HashMap<String, KeyType>,
-    /// The columns of each unique index that is checked at once and covers all rows.
-    unique: Vec<Vec<String>>,
     asked: Millis,
     /// Something was refused that should not have been: the table may have been altered.
     stale: AtomicBool,
@@ -114,14 +112,6 @@ impl TableFacts {
         equalities.iter().map(key).collect()
     }
 
-    /// Whether a second row of these columns is refused by the table.
-    pub(super) fn is_unique<'a>(&self, columns: impl Iterator<Item = &'a Ident> + Clone) -> bool {
-        let covered = |index: &Vec<String>| {
-            index.iter().all(|name| columns.clone().any(|column| column.as_str() == name))
-        };
-        self.unique.iter().any(covered)
-    }
-
     pub(super) fn note(flag: &AtomicBool) {
         flag.store(true, Relaxed);
     }
@@ -190,7 +180,7 @@ struct Column {
     deterministic: bool,
 }
 
-/// One row, of two JSON documents, if there is such a table: not a view, whose triggers do what
+/// One row, of a JSON document, if there is such a table: not a view, whose triggers do what
 /// they like, and not a foreign table.
 const QUERY: &str = "\
 WITH RECURSIVE columns AS (
@@ -208,15 +198,7 @@ SELECT
       'name', b.attname, 'base', b.type::bigint,
       'deterministic', coalesce(l.collisdeterministic, true))), '[]')
     FROM bases b JOIN pg_catalog.pg_type t ON t.oid = b.type AND t.typtype <> 'd'
-    LEFT JOIN pg_catalog.pg_collation l ON l.oid = b.coll)::text,
-  (SELECT coalesce(json_agg((
-      SELECT json_agg(a.attname)
-      FROM pg_catalog.pg_attribute a
-      WHERE a.attrelid = i.indrelid
-        AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]))), '[]')
-    FROM pg_catalog.pg_index i
-    WHERE i.indrelid = c.oid AND i.indisunique AND i.indimmediate AND i.indisvalid
-      AND i.indpred IS NULL AND i.indexprs IS NULL)::text
+    LEFT JOIN pg_catalog.pg_collation l ON l.oid = b.coll)::text
 FROM pg_catalog.pg_class c
 WHERE c.oid = to_regclass(?::text) AND c.relkind IN ('r', 'p')";
 
@@ -236,10 +218,9 @@ async fn ask(store: &dyn SqlStore, table: &TableName) -> Result<TableFacts> {
             .with_source(cause)
     };
     let columns: Vec<Column> = serde_json::from_str(row.text(0)?).map_err(unread)?;
-    let unique = serde_json::from_str(row.text(1)?).map_err(unread)?;
     let keys = columns.into_iter().filter_map(|column| {
         let key = KeyType::of(&column)?;
         Some((column.name, key))
     });
-    Ok(TableFacts { keys: keys.collect(), unique, ..TableFacts::default() })
+    Ok(TableFacts { keys: keys.collect(), ..TableFacts::default() })
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use zmsg_core::{
-    Condition, Error, ErrorKind, Ident, Key, OnMissing, Result, Statement, UnixMillis, Value,
+    Condition, Error, ErrorKind, Ident, Key, OnMissing, Result, Statement, TableName, UnixMillis,
+    Value,
 };
 use zmsg_sqlbuilder::{Dialect, condition};
 use zmsg_store::{Expect, Otherwise, Step};
@@ -161,6 +162,14 @@ impl Group {
         let entries =
             || self.entries.iter().flat_map(|a| other.entries.iter().map(move |b| (a, b)));
         entries().all(|(a, b)| commute(&a.work, &b.work))
+    }
+
+    /// The table that it may insert a row into, where others may do so at the same time.
+    pub(super) fn intake(&self) -> Option<&TableName> {
+        let first = self.entries.first()?.folding()?;
+        let inserts = self.on_missing() == Some(OnMissing::Insert);
+        let open = self.dialect == Dialect::Postgres && self.refused.is_none();
+        (inserts && open).then_some(&first.target.table)
     }
 
     /// What it does, if that could be part of a statement of many groups.

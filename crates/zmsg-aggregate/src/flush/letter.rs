@@ -6,7 +6,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 use zmsg_core::{Error, ErrorKind, Key, Result, Row, Statement, UnixMillis, Value};
 use zmsg_sqlbuilder::Dialect;
-use zmsg_store::SqlStore;
+use zmsg_store::{SqlStore, Step};
 
 use super::group::Origin;
 use super::ledger::number;
@@ -99,8 +99,20 @@ impl DeadLetters {
     /// # Cancel safety
     /// Dropping the future does not abort it: the letter takes effect and goes, or stays.
     pub async fn retry(&self, id: Uuid) -> Result<Option<DeadLetter>> {
+        self.retry_checked(id, Vec::new()).await
+    }
+
+    /// As [`retry`](Self::retry), with `checks` as the last steps of the transaction: what a check
+    /// refuses has not happened.
+    ///
+    /// # Errors
+    /// As for [`retry`](Self::retry), and that of a check that failed.
+    ///
+    /// # Cancel safety
+    /// As for [`retry`](Self::retry).
+    pub async fn retry_checked(&self, id: Uuid, checks: Vec<Step>) -> Result<Option<DeadLetter>> {
         let Some((letter, payload)) = self.row(id).await? else { return Ok(None) };
-        self.retry_read(letter, &payload).await
+        self.retry_read(letter, &payload, checks).await
     }
 
     /// One letter, or `None` if there is no such letter.
@@ -130,7 +142,7 @@ impl DeadLetters {
             let Some((last, _)) = page.last() else { return Ok(report) };
             after = Some(last.id);
             for (letter, payload) in page {
-                match self.retry_read(letter.clone(), &payload).await {
+                match self.retry_read(letter.clone(), &payload, Vec::new()).await {
                     Ok(Some(letter)) => report.applied.push(letter),
                     Ok(None) => {}
                     Err(error) if error.is_temporary() || error.kind() == ErrorKind::Closed => {
@@ -159,8 +171,11 @@ impl DeadLetters {
         &self,
         letter: DeadLetter,
         payload: &Payload,
+        checks: Vec<Step>,
     ) -> Result<Option<DeadLetter>> {
-        match self.store.execute_all(payload.retry_steps(letter.id)).await {
+        let mut steps = payload.retry_steps(letter.id);
+        steps.extend(checks);
+        match self.store.execute_all(steps).await {
             Ok(_) => Ok(Some(letter)),
             Err(failed) if failed.step == Some(0) && is_conflict(&failed.error) => Ok(None),
             Err(failed) if failed.error.is_outcome_unknown() => {

@@ -34,7 +34,7 @@ mod verdict;
 mod observer;
 
 pub use letter::{DeadLetter, DeadLetters, RetryReport};
-pub use observer::{FlushGuard, FlushObserver, Flushing, Unobserved};
+pub use observer::{FlushGuard, FlushObserver, Flushing, Hold, Unobserved};
 pub use steps::steps_for;
 
 pub(crate) use catalog::Catalog;

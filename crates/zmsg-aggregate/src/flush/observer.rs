@@ -7,7 +7,15 @@ use zmsg_core::{Key, Result};
 use zmsg_store::Step;
 
 /// What an observer wants to be kept for as long as a flush is on its way.
-pub type FlushGuard = Box<dyn fmt::Debug + Send + Sync>;
+pub type FlushGuard = Box<dyn Hold>;
+
+/// Something that is kept while a flush is on its way, and dropped when its outcome is known.
+pub trait Hold: fmt::Debug + Send + Sync {
+    /// A check of the observer failed, and nothing was committed: it will be asked anew at once.
+    fn outdated(self: Box<Self>) {}
+}
+
+impl Hold for () {}
 
 /// What an observer gives to a flush before it begins.
 #[derive(Debug)]

@@ -37,7 +37,8 @@ pub(super) async fn facts(ledger: &Ledger, groups: &[Group]) -> Result<Facts> {
         *wanted.entry(&change.target.table).or_default() += 1;
     }
     // One group by itself needs no knowledge, unless others change the same rows.
-    let needed = |table: &TableName, groups: usize| groups > 1 || ledger.catalog.is_contended(table);
+    let needed =
+        |table: &TableName, groups: usize| groups > 1 || ledger.catalog.is_contended(table);
     for (table, _) in wanted.into_iter().filter(|(table, groups)| needed(table, *groups)) {
         let known = ledger.catalog.facts(&*ledger.store, table, ledger.clock.coarse()).await?;
         facts.insert(table.clone(), known);

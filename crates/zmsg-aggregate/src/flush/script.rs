@@ -155,46 +155,55 @@ fn bulk_step(bulk: &Bulk, facts: &TableFacts, groups: &[Group], missing: Missing
     })
 }
 
-/// What has to be locked before the first part: the rows of tables where others changed the same
-/// ones lately, and the intake of tables where others insert the same rows, or that would take a
-/// row twice.
+/// What has to be locked before the first part: the intake of tables where rows may be inserted,
+/// and the rows of tables where others changed the same ones lately.
 fn locks(parts: &[Part], groups: &[Group]) -> Vec<Step> {
-    let mut steps = Vec::new();
+    let mut steps: Vec<Step> = intakes(parts, groups).into_iter().map(table_step).collect();
     let mut rows: Vec<Bulk> = Vec::new();
-    let mut tables: Vec<&TableName> = Vec::new();
     for part in parts {
         let Part::Bulk(bulk, facts) = part else { continue };
-        let shape = &bulk.shape;
-        let keys = shape.keys.iter().map(|(name, _)| name);
-        let contended = TableFacts::is(&facts.contended);
-        if shape.on_missing == OnMissing::Insert && (contended || !facts.is_unique(keys)) {
-            tables.push(&shape.table);
+        if !TableFacts::is(&facts.contended) {
+            continue;
         }
-        if contended {
-            match rows
-                .iter_mut()
-                .find(|rows| rows.shape.table == shape.table && rows.shape.keys == shape.keys)
-            {
-                Some(rows) => rows.groups.extend_from_slice(&bulk.groups),
-                None => {
-                    let groups = bulk.groups.clone();
-                    rows.push(Bulk { shape: shape.clone(), groups });
-                }
-            }
+        let shape = &bulk.shape;
+        match rows
+            .iter_mut()
+            .find(|rows| rows.shape.table == shape.table && rows.shape.keys == shape.keys)
+        {
+            Some(rows) => rows.groups.extend_from_slice(&bulk.groups),
+            None => rows.push(Bulk { shape: shape.clone(), groups: bulk.groups.clone() }),
         }
     }
-    tables.sort();
-    tables.dedup();
-    let table = |table: &TableName| {
-        let lock = Value::Int(table_lock(table));
-        Step::any(Statement::query("SELECT pg_advisory_xact_lock(?::bigint)", vec![lock]))
-    };
-    steps.extend(tables.into_iter().map(table));
     for mut bulk in rows {
         bulk.groups.sort_unstable();
         steps.push(bulk.locking(groups));
     }
     steps
+}
+
+/// The tables that rows may be inserted into, in order. A row that is not there yet cannot be
+/// locked: two flushes that insert the same rows in another order would stop each other, each for
+/// as long as the server takes to notice. One flush at a time is faster than that, by far.
+fn intakes<'a>(parts: &'a [Part], groups: &'a [Group]) -> Vec<&'a TableName> {
+    let mut tables: Vec<&TableName> = parts
+        .iter()
+        .filter_map(|part| match part {
+            Part::Bulk(bulk, _) => {
+                (bulk.shape.on_missing == OnMissing::Insert).then_some(&bulk.shape.table)
+            }
+            // What is all there is to do takes its own lock, if it has to insert at all.
+            Part::Alone(at) if parts.len() > 1 => groups[*at].intake(),
+            Part::Alone(_) => None,
+        })
+        .collect();
+    tables.sort();
+    tables.dedup();
+    tables
+}
+
+fn table_step(table: &TableName) -> Step {
+    let lock = Value::Int(table_lock(table));
+    Step::any(Statement::query("SELECT pg_advisory_xact_lock(?::bigint)", vec![lock]))
 }
 
 fn part_done(part: &Part, outcome: &Outcome, groups: &[Group]) -> Result<(u64, Vec<usize>)> {

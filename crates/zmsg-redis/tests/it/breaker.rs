@@ -6,7 +6,7 @@ use zmsg_core::{ErrorKind, ErrorStatus};
 use zmsg_redis::{Health, Redis, RedisOptions};
 use zmsg_testbed::Proxy;
 
-use crate::support::{RECOVERY, open, private, read, until, until_up, write};
+use crate::support::{RECOVERY, open, private, read, returned, until, until_up, write};
 
 const DEADLINE: Duration = Duration::from_millis(250);
 
@@ -51,7 +51,7 @@ async fn a_paused_server_costs_a_deadline_five_times_and_then_nothing() {
     server.resume();
     let took = until_up(&redis).await;
     assert!(took < RECOVERY, "{took:?}");
-    returns.changed().await.unwrap();
+    returned(&mut returns).await;
     until(async || read(&redis, "a").await.is_ok_and(|value| value.is_some())).await;
 }
 

@@ -8,7 +8,7 @@ use zmsg_redis::{Redis, Script};
 use zmsg_testbed::Proxy;
 use zmsg_testbed::private::{PrivateRedis, RedisOptions as PrivateOptions};
 
-use crate::support::{get, open, patient, private, read, set, shared, until, write};
+use crate::support::{get, open, patient, private, read, returned, set, shared, until, write};
 
 async fn tell(redis: &Redis, words: &[&str]) {
     redis.query::<()>(cmd(words[0]).arg(&words[1..])).await.unwrap();
@@ -96,7 +96,7 @@ async fn a_server_that_became_a_replica_is_left_for_the_new_master() {
     tell(&open(patient(&old.url())), &["REPLICAOF", "127.0.0.1", "1"]).await;
     let error = write(&redis, "a", "new").await.unwrap_err();
     assert_eq!((error.kind(), error.status()), (ErrorKind::Unavailable, ErrorStatus::Temporary));
-    returns.changed().await.unwrap();
+    returned(&mut returns).await;
     until(async || write(&redis, "a", "new").await.is_ok()).await;
     assert_eq!(read(&open(patient(&new.url())), "a").await.unwrap().as_deref(), Some("new"));
 }

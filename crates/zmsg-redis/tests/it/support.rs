@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+use tokio::time::timeout;
 use tokio_util::task::TaskTracker;
 use zmsg_core::Error;
 use zmsg_redis::redis::{Cmd, cmd};
@@ -68,6 +70,11 @@ pub(crate) async fn until(mut condition: impl AsyncFnMut() -> bool) -> Duration 
         assert!(began.elapsed() < BOUND, "it did not become true");
     }
     began.elapsed()
+}
+
+/// Waits until the client tells that Redis came back.
+pub(crate) async fn returned(returns: &mut watch::Receiver<u64>) {
+    timeout(BOUND, returns.changed()).await.expect("it came back").unwrap();
 }
 
 /// Waits until the client says that it is up; calls nothing.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use zmsg_core::{Error, ErrorKind, Result, Timestamp, Value};
 
 use super::bind::{EPOCH_MICROS, is_text};
-use super::numeric;
+use super::{json, numeric};
 
 /// Whether values of a type can be read as they come; of all others the server is asked for the
 /// text.
@@ -90,8 +90,8 @@ fn value(kind: &Type, raw: &[u8]) -> Option<Value> {
         Type::FLOAT8 => Value::Float(f64::from_be_bytes(raw.try_into().ok()?)),
         Type::NUMERIC => Value::Text(numeric::text(raw)?),
         Type::BYTEA => Value::Bytes(Bytes::copy_from_slice(raw)),
-        Type::JSON => json(raw)?,
-        Type::JSONB => json(raw.strip_prefix(&[1])?)?,
+        Type::JSON => json::value(raw)?,
+        Type::JSONB => json::value(raw.strip_prefix(&[1])?)?,
         Type::UUID => Value::Uuid(Uuid::from_slice(raw).ok()?),
         Type::TIMESTAMP | Type::TIMESTAMPTZ => moment(i64::from_be_bytes(raw.try_into().ok()?)),
         Type::VOID => Value::Null,
@@ -101,13 +101,6 @@ fn value(kind: &Type, raw: &[u8]) -> Option<Value> {
 
 fn text(raw: &[u8]) -> Option<Value> {
     std::str::from_utf8(raw).ok().map(Value::from)
-}
-
-fn json(raw: &[u8]) -> Option<Value> {
-    match serde_json::from_slice(raw) {
-        Ok(json) => Some(Value::Json(json)),
-        Err(_) => text(raw),
-    }
 }
 
 fn moment(micros: i64) -> Value {

@@ -38,7 +38,7 @@ pub(super) struct Connection {
     connector: Arc<Connector>,
     statements: Arc<Mutex<Statements>>,
     pub(super) mode: Mode,
-    /// New sessions are read-only by order: writing waits until that is over.
+    /// New sessions are read-only by order or on a standby: writing waits until that is over.
     pub(super) read_only: bool,
     pub(super) pooled: bool,
     limit: Option<Duration>,

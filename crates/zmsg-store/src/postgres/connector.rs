@@ -32,7 +32,7 @@ pub(super) struct Connector {
 /// A connection that is ready for work.
 pub(super) struct Connected {
     pub(super) client: Client,
-    /// New sessions are read-only by order of the database's owner.
+    /// New sessions are read-only by order of the database's owner, or the server is a standby.
     pub(super) read_only: bool,
 }
 
@@ -59,7 +59,11 @@ impl Connector {
         let setup = if options.pooled { String::new() } else { settings(options, ";SET ") };
         // Behind a pooler nothing can be set but for a transaction.
         let local = if options.pooled { settings(options, ";SET LOCAL ") } else { String::new() };
-        let begin = ["READ ONLY", "READ WRITE"].map(|access| format!("BEGIN {access}{local}"));
+        // Whatever the database's default: ledgers, inboxes and checks rest on each statement seeing
+        // what was committed before it.
+        let level = "ISOLATION LEVEL READ COMMITTED";
+        let begin =
+            ["READ ONLY", "READ WRITE"].map(|access| format!("BEGIN {level} {access}{local}"));
         let connect_timeout = options.connect_timeout;
         let runtime = Handle::current();
         Ok(Self { config, tls, setup, begin, connect_timeout, tracker, runtime })
@@ -110,7 +114,9 @@ impl Connector {
     }
 
     async fn set_up(&self, client: Client) -> Result<Connected> {
-        let query = format!("SHOW default_transaction_read_only{}", self.setup);
+        // The second is on with the first, and on a standby whatever the first is.
+        let query =
+            format!("SHOW default_transaction_read_only;SHOW transaction_read_only{}", self.setup);
         let answers = client.simple_query(&query).await;
         let answers = answers.map_err(|error| from_postgres(error, Phase::Connect).error)?;
         let read_only = answers.iter().any(|answer| match answer {

@@ -13,11 +13,20 @@ pub(super) enum Phase {
     /// Inside a transaction whose COMMIT was not sent: without it nothing remains.
     Work,
     /// Inside a transaction whose COMMIT was sent right behind: without an answer nobody knows,
-    /// but an answer means that the COMMIT had not come to pass.
+    /// but a refused statement means that the COMMIT has not come to pass.
     Ahead,
     /// A COMMIT, or a statement that commits by itself, was sent: without an answer nobody
     /// knows what became of it.
     Commit,
+}
+
+impl Phase {
+    /// Whether the work may have been committed if the connection has ended. It may have ended
+    /// between the commit and its answer; a pooler says of itself that it has lost the server, to
+    /// the first request whose answer it has not passed on.
+    fn may_commit(self) -> bool {
+        matches!(self, Self::Ahead | Self::Commit)
+    }
 }
 
 /// An error, and what it says about the connection it came over.
@@ -61,11 +70,13 @@ pub(super) fn from_postgres(error: tokio_postgres::Error, phase: Phase) -> Fault
     };
     let code = answer.code().code();
     let fatal = matches!(answer.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
-    let mapped = described(from_code(code, phase), answer);
+    let read_only = phase != Phase::Read && takes_no_writes(code, answer.message());
+    let mapped = described(from_code(if read_only { "25006" } else { code }, phase), answer);
+    let ended = fatal || code.starts_with("08");
     Fault {
-        // The connection may have ended after the commit and before its answer.
-        error: if fatal && phase == Phase::Commit { mapped.outcome_unknown() } else { mapped },
-        lost: fatal,
+        error: if ended && phase.may_commit() { mapped.outcome_unknown() } else { mapped },
+        // Another connection may find a server that takes writes.
+        lost: fatal || read_only,
         stale: is_stale(code, answer.message()),
         alone: code == "25001",
     }
@@ -83,11 +94,14 @@ fn is_stale(code: &str, message: &str) -> bool {
     }
 }
 
+/// Whether the server is a standby, or the transaction read-only for another reason.
+fn takes_no_writes(code: &str, message: &str) -> bool {
+    // A standby refuses so to begin a transaction that writes.
+    code == "25006" || (code == "0A000" && message.contains("during recovery"))
+}
+
 fn without_answer(error: Error, phase: Phase) -> Error {
-    match phase {
-        Phase::Ahead | Phase::Commit => error.outcome_unknown(),
-        Phase::Connect | Phase::Read | Phase::Work => error.temporary(),
-    }
+    if phase.may_commit() { error.outcome_unknown() } else { error.temporary() }
 }
 
 fn from_code(code: &str, phase: Phase) -> Error {

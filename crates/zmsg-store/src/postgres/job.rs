@@ -10,7 +10,7 @@ use super::connection::{Connection, Mode};
 use super::error::{Fault, Phase};
 use super::pool::{Lease, Pool};
 use super::transaction::{Access, StepFault, transaction};
-use crate::{Outcome, Step, StepError};
+use crate::{Otherwise, Outcome, Step, StepError};
 
 /// Answers a query, on another connection if the one it had turns out to be lost.
 pub(super) async fn fetch(pool: &Arc<Pool>, query: &Statement) -> Result<Vec<Row>> {
@@ -60,7 +60,7 @@ pub(super) async fn write(
                 return Ok(outcomes);
             }
             Err((_, fault)) if again && fault.stale => {
-                steps.iter().for_each(|step| connection.forget(&step.statement));
+                steps.iter().flat_map(statements).for_each(|it| connection.forget(it));
             }
             Err((None, fault)) if again && is_gone(&fault) && lease.reused => {
                 lease = pool.replace(lease).await.map_err(whole)?;
@@ -72,6 +72,15 @@ pub(super) async fn write(
         }
         again = false;
     }
+}
+
+/// The statements that a step may run.
+fn statements(step: &Step) -> impl Iterator<Item = &Statement> {
+    let others = match &step.otherwise {
+        Otherwise::Run(statements) => statements.as_slice(),
+        Otherwise::Abort(_) => &[],
+    };
+    std::iter::once(&step.statement).chain(others)
 }
 
 /// Lost, and nothing can have happened; silence is something else.
@@ -180,12 +189,13 @@ async fn begin_and_run(
     transaction(connection, steps, Access::Write).await
 }
 
-/// Respects the order of the database's owner that new sessions write nothing.
+/// Respects that a standby takes no writes, and the order of the database's owner that new sessions
+/// write nothing.
 fn writable(connection: &Connection) -> Result<()> {
     if !connection.read_only {
         return Ok(());
     }
     Err(Error::new(ErrorKind::Unavailable, "the database takes no writes now")
         .temporary()
-        .with_context("setting", "default_transaction_read_only"))
+        .with_context("setting", "transaction_read_only"))
 }

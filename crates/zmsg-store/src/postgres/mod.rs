@@ -19,6 +19,7 @@ mod statements;
 
 mod bind;
 mod column;
+mod json;
 mod numeric;
 mod error;
 

@@ -159,7 +159,7 @@ impl Run {
     }
 
     /// Sends what is ready, with BEGIN before and COMMIT behind it if they may, and takes the
-    /// answers in order.
+    /// answers in order. Once the connection is lost nobody waits for what would have followed.
     async fn together(
         &mut self,
         connection: &mut Connection,
@@ -197,12 +197,16 @@ impl Run {
             failed = connection.in_time(phase, pipeline.next()).await.err().map(|it| (None, it));
         }
         for (index, step) in steps.iter().enumerate() {
-            let outcome = connection.in_time(phase, pipeline.next()).await;
-            if failed.is_none() {
-                failed = self.take(step, outcome).err().map(|it| (Some(first + index), it));
+            if is_lost(failed.as_ref()) {
+                break;
             }
+            let outcome = connection.in_time(phase, pipeline.next()).await;
+            failed = match failed {
+                None => self.take(step, outcome).err().map(|it| (Some(first + index), it)),
+                failed => settle(failed, outcome),
+            };
         }
-        if commits {
+        if commits && !is_lost(failed.as_ref()) {
             let committed = connection.in_time(self.access.commit(), pipeline.next()).await;
             failed = settle(failed, committed);
         }
@@ -287,21 +291,25 @@ fn unmet(step: &Step, outcome: &Outcome) -> Option<Error> {
     Some(error)
 }
 
-/// What became of a transaction whose COMMIT went out with its steps.
+/// What became of a transaction after a further answer, that of its COMMIT or of a step behind the
+/// one that failed.
 ///
-/// A step that the server refused has made the COMMIT a rollback. A step whose answer was lost
-/// says nothing, but the COMMIT's own answer does.
-fn settle(failed: Option<StepFault>, committed: Result<Outcome, Fault>) -> Option<StepFault> {
-    match (failed, committed) {
+/// A step that the server refused has made the COMMIT a rollback, whatever comes behind it.
+fn settle(failed: Option<StepFault>, answer: Result<Outcome, Fault>) -> Option<StepFault> {
+    match (failed, answer) {
         (None, Ok(_)) => None,
         (None, Err(fault)) => Some((None, fault)),
-        (Some((step, mut fault)), committed) => {
-            if let Err(also) = committed {
+        (Some((step, mut fault)), answer) => {
+            if let Err(also) = answer {
                 fault.lost |= also.lost;
             }
             Some((step, fault))
         }
     }
+}
+
+fn is_lost(failed: Option<&StepFault>) -> bool {
+    failed.is_some_and(|(_, fault)| fault.lost)
 }
 
 async fn control(connection: &Connection, text: &str, phase: Phase) -> Result<Outcome, Fault> {

@@ -100,22 +100,30 @@ async fn a_backend_that_is_terminated_fails_its_statement_and_no_other() {
     let kill = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity \
                 WHERE datname = current_database() AND query LIKE '%pg_sleep(60)%' \
                 AND state = 'active' AND pid <> pg_backend_pid()";
-    for single in [true, false] {
+    let (by_itself, with_commit, before_commit) = (0, 1, 2);
+    for way in [by_itself, with_commit, before_commit] {
         let working = Arc::clone(&store);
         let job = TaskTracker::new().spawn(async move {
             let slow = query("INSERT INTO log SELECT 1 FROM pg_sleep(60) RETURNING n");
-            if single {
+            if way == by_itself {
                 working.execute(&slow).await.map(drop)
             } else {
-                let steps = vec![Step::any(insert(1)), Step::any(slow)];
+                // What decides about the next statement keeps the COMMIT back.
+                let slow = if way == before_commit {
+                    Step::must(slow, zmsg_store::Expect::Returns(1), "one")
+                } else {
+                    Step::any(slow)
+                };
+                let steps = vec![Step::any(insert(1)), slow];
                 working.execute_all(steps).await.map(drop).map_err(|failed| failed.error)
             }
         });
         until(|| async { one(&direct, kill).await == Value::Int(1) }).await;
         let error = job.await.unwrap().unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
-        // By itself the statement could have been committed and then killed.
-        let expected = if single { ErrorStatus::OutcomeUnknown } else { ErrorStatus::Temporary };
+        // What was sent with its COMMIT could have been committed and then killed.
+        let expected =
+            if way == before_commit { ErrorStatus::Temporary } else { ErrorStatus::OutcomeUnknown };
         assert_eq!(error.status(), expected, "{error}");
         assert_eq!(one(&store, "SELECT count(*) FROM log").await, Value::Int(0));
     }
@@ -184,6 +192,45 @@ async fn a_statement_that_runs_for_too_long_is_stopped() {
     assert!(begin.elapsed() < Duration::from_secs(10), "{:?}", begin.elapsed());
     proxy.black_hole(false);
     until(|| async { store.fetch(&query("SELECT 1")).await.is_ok() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_silent_server_is_waited_for_once_however_many_steps_there_are() {
+    let Some(database) = Postgres::fresh().await else { return };
+    let options =
+        PostgresOptions { statement_timeout: Duration::from_millis(200), ..database.options() };
+    let (proxy, store) = behind_a_proxy(&database, options).await;
+    let steps = || (0..16).map(|n| Step::any(insert(n))).collect::<Vec<_>>();
+    // Twice, so that the session is as a transaction wants it and the statement prepared.
+    for _ in 0..2 {
+        store.execute_all(steps()).await.unwrap();
+    }
+    proxy.black_hole(true);
+    let begin = Instant::now();
+    let failed = store.execute_all(steps()).await.unwrap_err();
+    assert_eq!(failed.error.kind(), ErrorKind::Timeout, "{failed}");
+    assert_eq!(failed.error.status(), ErrorStatus::OutcomeUnknown, "{failed}");
+    // The time-out, and a second each for the answer, for asking to stop and for the end of that.
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
+    proxy.black_hole(false);
+    until(|| async { store.fetch(&query("SELECT 1")).await.is_ok() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_standby_takes_no_writes_and_the_primary_is_found_when_it_is_there() {
+    let standby = private::PostgresOptions::new().file("standby.signal", "");
+    let Some(server) = private::PrivatePostgres::start(standby) else { return };
+    let store = open(PostgresOptions::new(server.url())).await;
+    for _ in 0..2 {
+        let error = store.execute(&plain("CREATE TABLE log (n integer)")).await.unwrap_err();
+        assert_eq!((error.kind(), error.is_temporary()), (ErrorKind::Unavailable, true), "{error}");
+        let failed = store.execute_all(vec![Step::any(insert(1))]).await.unwrap_err();
+        assert!(failed.error.is_temporary(), "{failed}");
+        assert_eq!(one(&store, "SELECT pg_is_in_recovery()").await, Value::Bool(true));
+    }
+    let direct = one(&store, "SELECT pg_promote(true, 30)").await;
+    assert_eq!(direct, Value::Bool(true));
+    run(&store, "CREATE TABLE log (n integer)").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -6,7 +6,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use zmsg_core::{ErrorKind, ErrorStatus, Statement, Value};
-use zmsg_store::{Expect, PostgresOptions, SqlStore, Step};
+use zmsg_store::{Expect, Otherwise, PostgresOptions, SqlStore, Step};
 
 use crate::postgres::{Postgres, one, open, plain, run, until};
 
@@ -150,6 +150,31 @@ async fn a_statement_whose_table_changed_is_prepared_anew() {
     run(&store, "ALTER TABLE things DROP w").await;
     let steps = vec![Step::any(plain("INSERT INTO things VALUES (2, 'x')")), Step::any(change)];
     assert_eq!(store.execute_all(steps).await.unwrap()[1].changed, 2, "once, not twice");
+}
+
+#[tokio::test]
+async fn a_statement_that_runs_in_place_of_another_is_prepared_anew_too() {
+    let Some(database) = Postgres::fresh().await else { return };
+    let store = open(PostgresOptions { connections_max: 1, ..database.options() }).await;
+    run(&store, "CREATE TABLE things (id text PRIMARY KEY, n bigint)").await;
+    let bump = |n: u128| {
+        let id = || vec![Value::from(uuid::Uuid::from_u128(n).to_string())];
+        let insert = Statement::new("INSERT INTO things (id, n) SELECT ?, 1", id());
+        Step {
+            statement: Statement::new("UPDATE things SET n = n + 1 WHERE id = ?", id()),
+            expect: Expect::AtLeast(1),
+            otherwise: Otherwise::Run(vec![insert]),
+        }
+    };
+    store.execute_all(vec![bump(1)]).await.unwrap();
+    // From another connection, so that nothing is forgotten in this one.
+    let other = database.store().await;
+    run(&other, "ALTER TABLE things ALTER id TYPE uuid USING id::uuid").await;
+    for n in 2..5 {
+        // The text of the bind goes where the server wants a uuid only now.
+        store.execute_all(vec![bump(n)]).await.unwrap();
+    }
+    assert_eq!(one(&store, "SELECT sum(n)::bigint FROM things").await, Value::Int(4));
 }
 
 #[tokio::test]

@@ -198,6 +198,9 @@ async fn columns_of_every_type_can_be_read() {
         ("ARRAY['glad']::mood[]", array(["glad"])),
         ("ARRAY[DATE '2026-11-21']", "{2026-11-21}".into()),
         ("'{\"a\": 1e400}'::jsonb IS NOT NULL", true.into()),
+        ("'[1e20, 0.5]'::jsonb", json!([1e20, 0.5]).into()),
+        ("'[0.1234567890123456789]'::jsonb", "[0.1234567890123456789]".into()),
+        ("'{\"a\":18446744073709551616}'::json", "{\"a\":18446744073709551616}".into()),
     ] {
         let found = one(&store, &format!("SELECT {expression}")).await;
         assert_eq!(found, expected, "{expression}");

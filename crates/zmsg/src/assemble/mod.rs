@@ -23,7 +23,7 @@ use crate::config::{Config, LeaseBackend, LocalBackend, QueueBackend, Secret};
 
 pub(crate) use filter::{Filter, filter};
 pub(crate) use servers::{Servers, remote};
-pub(crate) use store::store;
+pub(crate) use store::{patient, store};
 
 /// A password, from where it was said to be.
 fn password(given: Option<&Secret>, file: Option<&Path>) -> Result<Option<String>> {

@@ -38,6 +38,15 @@ impl Servers {
         &self.connections
     }
 
+    /// Whether calls to L2 are let through, as far as this knows: of one that the caller brought it
+    /// knows nothing.
+    pub(crate) fn remote_is_up(&self) -> bool {
+        #[cfg(feature = "redis")]
+        return self.redis.as_ref().is_none_or(|redis| redis.health().is_up());
+        #[cfg(not(feature = "redis"))]
+        true
+    }
+
     /// Closes what the engine's parts no longer need.
     pub(crate) async fn close(&self) {
         #[cfg(feature = "redis")]

@@ -1,6 +1,7 @@
 //! The database that a configuration names.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 use zmsg_aggregate::sqlite_functions;
@@ -31,6 +32,18 @@ pub(crate) async fn store(config: &Config, connections: &TaskTracker) -> Result<
         ..SqliteOptions::new(path)
     };
     Ok(Arc::new(SqliteStore::open(options).await?))
+}
+
+/// A store whose statements may take as long as they need, for migrations; `None` if the engine's
+/// own has no bound on them either.
+pub(crate) async fn patient(config: &Config) -> Result<Option<Arc<dyn SqlStore>>> {
+    if !config.on_postgres() {
+        return Ok(None);
+    }
+    let mut config = config.clone();
+    config.store.statement_timeout = Duration::ZERO;
+    config.store.connections_max = 2;
+    postgres(&config, &TaskTracker::new()).await.map(Some)
 }
 
 #[cfg(feature = "postgres")]

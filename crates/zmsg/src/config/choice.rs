@@ -49,6 +49,11 @@ impl Config {
         }
     }
 
+    /// Whether the filter is one that nodes share.
+    pub(crate) fn shares_filter(&self, shared: bool) -> bool {
+        self.filter_backend(shared) == FilterBackend::Redis
+    }
+
     /// Whether the filter has to know of every write to the database, and only knows ours.
     pub(crate) fn filter_is_local(&self, shared: bool) -> bool {
         matches!(self.filter_backend(shared), FilterBackend::Local | FilterBackend::Bloomfilter)
@@ -57,7 +62,7 @@ impl Config {
     /// Where the node number comes from, for a database that is `shared` or not; never `Auto`.
     pub(crate) fn lease_backend(&self, shared: bool) -> LeaseBackend {
         match self.ids.lease {
-            LeaseBackend::Auto if shared => LeaseBackend::Sql,
+            LeaseBackend::Auto if shared || self.on_postgres() => LeaseBackend::Sql,
             LeaseBackend::Auto => LeaseBackend::File,
             chosen => chosen,
         }

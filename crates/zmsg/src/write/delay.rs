@@ -61,12 +61,14 @@ impl Writer {
     /// Enqueues the write and shows its value.
     pub(crate) async fn delay(self: &Arc<Self>, write: Delayed) -> Result<Receipt> {
         refuse_returning(&write.task)?;
+        // Before the due time is reckoned: it is compared with the delay.
+        let began = Instant::now();
         let id = TaskId::generate();
         let keys = self.keys_of(Some(write.key.clone()), &write.task)?;
         let steps = self.applier.steps(&write.task)?;
         let task = self.queued(id, &write, &keys, &steps)?;
-        let writer = Arc::clone(self);
-        let work = async move { writer.enqueue(id, write, task, Direct { keys, steps }).await };
+        let (writer, direct) = (Arc::clone(self), Direct { keys, steps });
+        let work = async move { writer.enqueue(id, write, task, direct, began).await };
         self.tracker.spawn(work).await.map_err(lost)?
     }
 
@@ -114,9 +116,9 @@ impl Writer {
         write: Delayed,
         task: NewTask,
         direct: Direct,
+        began: Instant,
     ) -> Result<Receipt> {
         let level = self.queue.level();
-        let began = Instant::now();
         let (due, settlement) = (task.due, self.pending.register(id, &write.key, level));
         match self.offer(task).await {
             Ok(()) => {

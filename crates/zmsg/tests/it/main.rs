@@ -17,4 +17,6 @@ mod faults;
 mod closing;
 mod kills;
 mod servers;
+#[cfg(feature = "cli")]
+mod admin;
 mod documents;

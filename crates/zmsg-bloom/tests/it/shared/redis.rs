@@ -18,6 +18,9 @@ use super::memory::quick;
 use super::registry::MemoryRegistry;
 use super::world::{TestClock, World};
 
+/// How often a condition is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+
 struct OnRedis(zmsg_testbed::Redis);
 
 impl Harness for OnRedis {
@@ -86,7 +89,7 @@ async fn a_restart_with_older_data_rules_nothing_out() {
     let seen = async {
         while node.stats().state != FilterState::Lost {
             assert!(!node.confirm_absent(&key("late")).await.unwrap_or(false));
-            sleep(Duration::from_millis(5)).await;
+            sleep(LOOK).await;
         }
     };
     timeout(Duration::from_secs(20), seen).await.unwrap();
@@ -110,7 +113,7 @@ async fn writes_go_on_while_the_server_stands_still_and_are_never_ruled_out_afte
     server.process.resume();
     for _ in 0..100 {
         assert!(!reader.confirm_absent(&key("late")).await.unwrap_or(false));
-        sleep(Duration::from_millis(2)).await;
+        sleep(LOOK).await;
     }
 }
 
@@ -264,7 +267,7 @@ impl Node {
     async fn becomes(&self, state: FilterState) {
         let becomes = async {
             while self.stats().state != state {
-                sleep(Duration::from_millis(2)).await;
+                sleep(LOOK).await;
             }
         };
         timeout(Duration::from_secs(20), becomes).await.unwrap();
@@ -276,7 +279,7 @@ impl Node {
         let rebuilt = async {
             while let Err(error) = self.rebuild_once(&keys).await {
                 assert!(error.is_temporary() || error.is_outcome_unknown(), "{error}");
-                sleep(Duration::from_millis(20)).await;
+                sleep(LOOK).await;
             }
         };
         timeout(Duration::from_secs(20), rebuilt).await.unwrap();

@@ -109,7 +109,8 @@ impl World {
             false => Duration::from_millis(3),
         };
         let micros = self.random(|random| random.u64(0..=most.as_micros() as u64));
-        sleep(Duration::from_micros(micros)).await;
+        let pause = Duration::from_micros(micros);
+        sleep(pause).await;
     }
 
     /// An error once in a while.
