@@ -22,7 +22,7 @@ pub(crate) struct Args {
 /// # Errors
 /// If there is no way to get the servers, or the totals of the example are not exact.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let program = build(Profile::Dev)?;
+    let program = build(Profile::Release)?;
     let services = Services::up(Install::wanted(false))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let database = runtime.block_on(Postgres::at(services.postgres_url()).database());

@@ -66,6 +66,8 @@ pub(crate) struct Observed {
 #[derive(Debug)]
 struct Guard(Arc<AtomicUsize>);
 
+impl zmsg_aggregate::Hold for Guard {}
+
 impl Drop for Guard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, SeqCst);

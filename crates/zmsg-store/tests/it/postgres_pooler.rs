@@ -3,11 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
-use zmsg_core::{Statement, Value};
+use zmsg_core::{ErrorStatus, Statement, Value};
 use zmsg_store::conformance::Harness;
 use zmsg_store::{PostgresOptions, SqlStore, Step};
 use zmsg_testbed::private::{self, PoolMode, PrivatePgbouncer, PrivatePostgres};
-use zmsg_testbed::{Database, Postgres as Server};
+use zmsg_testbed::{Database, Postgres as Server, Proxy, Repeat};
 
 use crate::postgres::{one, open, plain, run};
 
@@ -107,6 +107,29 @@ async fn what_cannot_run_in_a_transaction_runs_alone() {
     run(&store, "CREATE INDEX CONCURRENTLY things_id ON things (id)").await;
     let steps = vec![Step::any(plain("VACUUM things"))];
     assert!(store.execute_all(steps).await.is_err(), "several steps are one transaction");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pooler_that_lost_the_server_behind_a_commit_makes_the_outcome_unknown() {
+    let Some(server) = PrivatePostgres::start(private::PostgresOptions::new()) else { return };
+    let proxy = Proxy::before(&server.url());
+    // The later of two entries holds: the pooler reaches the server through the proxy.
+    let through = format!("* = host=127.0.0.1 port={}", proxy.addr().port());
+    let settings = ["[databases]", through.as_str()];
+    let Some(pooler) = PrivatePgbouncer::start(&server, PoolMode::Transaction, &settings) else {
+        return;
+    };
+    let store = open(PostgresOptions { pooled: true, ..PostgresOptions::new(pooler.url()) }).await;
+    run(&store, "CREATE TABLE counts (n bigint)").await;
+    run(&store, "INSERT INTO counts VALUES (0)").await;
+    let bump = plain("UPDATE counts SET n = n + 1");
+    // Prepared, so that the next one travels with its COMMIT.
+    store.execute(&bump).await.unwrap();
+    proxy.swallow_answer_to("COMMIT\0", Repeat::Once);
+    let error = store.execute(&bump).await.unwrap_err();
+    assert!(error.to_string().contains("08P01"), "the pooler answers: {error:?}");
+    assert_eq!(error.status(), ErrorStatus::OutcomeUnknown, "{error:?}");
+    assert_eq!(one(&store, "SELECT n FROM counts").await, Value::Int(2), "it has happened");
 }
 
 #[tokio::test]
