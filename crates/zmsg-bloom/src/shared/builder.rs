@@ -47,7 +47,10 @@ impl Core {
     pub(super) async fn begin_rebuild(self: &Arc<Self>, expected: u64) -> Result<Rebuild> {
         let rebuild = self.claim()?;
         let shape = self.shape_for(expected)?;
-        self.refuse_a_second(&*self.refresh().await?)?;
+        // Who takes the trust away waits for a grace under an unsettled row: a rebuild that changed it
+        // meanwhile would make that begin again and again.
+        let view = self.settle(self.refresh().await?).await?;
+        self.refuse_a_second(&view)?;
         let generation = self.create(shape).await?;
         // From here on dropping the token cleans up.
         let live = Arc::new(Live::new(generation));
