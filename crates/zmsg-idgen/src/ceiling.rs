@@ -130,6 +130,20 @@ pub(crate) fn directory_of(path: &Path) -> &Path {
     }
 }
 
+/// Makes a directory for ceilings, for its owner alone.
+pub(crate) fn make_directory(directory: &Path) -> io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)?;
+    // Ceilings in a directory that a power cut takes away would be promises to nobody.
+    sync_directory(directory_of(directory))
+}
+
 /// Makes a rename or a new entry in the directory survive a power cut.
 pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
     // Elsewhere a directory cannot be opened as a file, and its entries are journaled anyway.

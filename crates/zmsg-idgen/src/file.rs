@@ -1,14 +1,13 @@
 //! Node leases on a local disk, for all processes of one machine.
 
 use std::collections::BTreeMap;
-use std::fs::{self, DirBuilder};
-use std::io;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use zmsg_core::{Error, ErrorKind, Result, UnixMillis};
 
-use crate::ceiling::{CeilingFile, directory_of, failed, sync_directory};
+use crate::ceiling::{CeilingFile, failed, make_directory};
 use crate::held::{HeldSlots, on_blocking_thread};
 use crate::slot::{Slot, other_layout};
 use crate::{Lease, NodeLease, Reserve};
@@ -97,17 +96,4 @@ fn ceilings_of(directory: &Path, want: &Reserve) -> Result<BTreeMap<u32, UnixMil
         ceilings.insert(stored.node, stored.ceiling_ms);
     }
     Ok(ceilings)
-}
-
-fn make_directory(directory: &Path) -> io::Result<()> {
-    if directory.is_dir() {
-        return Ok(());
-    }
-    let mut builder = DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)?;
-    // Ceilings in a directory that a power cut takes away would be promises to nobody.
-    sync_directory(directory_of(directory))
 }

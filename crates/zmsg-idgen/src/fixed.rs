@@ -8,6 +8,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 use zmsg_core::{Error, ErrorKind, Result, UnixMillis};
 
+use crate::ceiling::{directory_of, failed, make_directory};
 use crate::held::{HeldSlots, on_blocking_thread};
 use crate::slot::Slot;
 use crate::{Lease, NodeLease, Reserve};
@@ -35,7 +36,7 @@ struct Clocked {
 }
 
 impl FixedLease {
-    /// A node whose ceiling is kept in a file, beside which a file `.lock` keeps a second process
+    /// A node whose ceiling is kept in a file, whose directory is made if it is missing, beside which a file `.lock` keeps a second process
     /// on this machine away. Keeps every promise of [`NodeLease`] on a local disk.
     pub fn with_file(node: u32, ceiling: impl Into<PathBuf>) -> Self {
         let ground = Ground::File { ceiling: ceiling.into(), held: HeldSlots::default() };
@@ -124,6 +125,9 @@ impl Clocked {
 }
 
 fn claim(node: u32, ceiling: PathBuf, want: &Reserve) -> Result<(Slot, Lease)> {
+    let directory = directory_of(&ceiling);
+    make_directory(directory)
+        .map_err(|error| failed("could not create the directory of a node", directory, error))?;
     let mut lock_path = ceiling.clone().into_os_string();
     lock_path.push(".lock");
     let slot =

@@ -13,6 +13,7 @@ use crate::Zmsg;
 use crate::assemble::{self, Filter, Queue, Servers};
 use crate::config::Config;
 use crate::lock::FileLock;
+use crate::members::{Member, Shares};
 use crate::open::Parts;
 use crate::shared_filters::{self, BehindFilters};
 
@@ -113,6 +114,42 @@ impl Builder {
         if config.store.migrate {
             Migrator::new(Arc::clone(&store), Migrations::zmsg(store.dialect())).up().await?;
         }
+        let shares = Shares::of(&config, shared, remote.is_some(), filter.is_some());
+        let member = Member::enter(&store, &servers, shares, assemble::holder()).await?;
+        let brought = Brought { local, remote, filter, queue, lease };
+        let base = Base { config, shared, own_store, clock, locks, store, servers };
+        let opened = base.open(brought, member.clone()).await;
+        if let (Err(_), Some(member)) = (&opened, member) {
+            member.leave().await;
+        }
+        opened
+    }
+}
+
+/// Parts that the caller brought.
+struct Brought {
+    local: Option<Arc<dyn LocalCache>>,
+    remote: Option<Arc<dyn RemoteCache>>,
+    filter: Option<Arc<dyn MembershipFilter>>,
+    queue: Option<Arc<dyn TaskQueue>>,
+    lease: Option<Arc<dyn NodeLease>>,
+}
+
+/// What the other parts are made on.
+struct Base {
+    config: Config,
+    shared: bool,
+    own_store: bool,
+    clock: Arc<dyn Clock>,
+    locks: Arc<Vec<FileLock>>,
+    store: Arc<dyn SqlStore>,
+    servers: Servers,
+}
+
+impl Base {
+    async fn open(self, brought: Brought, member: Option<Member>) -> Result<Zmsg> {
+        let Brought { local, remote, filter, queue, lease } = brought;
+        let Self { config, shared, own_store, clock, locks, store, servers } = self;
         let store = if shared && filter.is_none() && !config.shares_filter(shared) {
             // Nodes with a filter in Redis are not told of what this one writes.
             beside_filters(store).await?
@@ -143,6 +180,7 @@ impl Builder {
             queue,
             lease,
             servers,
+            member,
         };
         parts.open().await
     }

@@ -15,6 +15,7 @@ use crate::assemble::Servers;
 use crate::codec;
 use crate::config::Config;
 use crate::lock::FileLock;
+use crate::members::Member;
 use crate::tasks::{Stage, Tasks};
 use crate::write::Writer;
 
@@ -26,6 +27,7 @@ pub(crate) struct Closing {
     /// The configuration that the store was opened from; `None` if the caller brought it.
     pub(crate) own_store: Option<Arc<Config>>,
     pub(crate) servers: Servers,
+    pub(crate) member: Option<Member>,
     /// The deadline of the configuration.
     pub(crate) deadline: Duration,
     pub(crate) locks: Arc<Vec<FileLock>>,
@@ -137,6 +139,11 @@ impl Closing {
         report.part("calls in progress", until, ended).await;
         self.count_queued(writer, &mut report, until).await;
 
+        if let Some(member) = &self.member {
+            // Nothing writes any more. A row that stays is forgotten without us.
+            let until = until.max(Instant::now() + GRACE);
+            let _ = timeout_at(until, member.leave()).await;
+        }
         report.part("ids", until, ids.close()).await;
         report.part("task queue", until, writer.queue.close()).await;
         report.part("store", until, self.store.close()).await;

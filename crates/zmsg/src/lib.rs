@@ -49,6 +49,7 @@ mod migrate;
 mod upkeep;
 mod filter_state;
 mod shared_filters;
+mod members;
 mod receipts;
 mod tasks;
 mod close;

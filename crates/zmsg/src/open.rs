@@ -19,6 +19,7 @@ use crate::close::Closing;
 use crate::codec;
 use crate::config::Config;
 use crate::lock::FileLock;
+use crate::members::Member;
 use crate::read::Reader;
 use crate::receipts::ReceiptUpkeep;
 use crate::repair::{Repairs, run_while_reachable};
@@ -46,6 +47,8 @@ pub(crate) struct Parts {
     pub(crate) queue: Queue,
     pub(crate) lease: Arc<dyn NodeLease>,
     pub(crate) servers: Servers,
+    /// Among the engines of a server's database.
+    pub(crate) member: Option<Member>,
 }
 
 impl Parts {
@@ -70,7 +73,7 @@ impl Parts {
             self.config.filter.capacity,
         );
         start_loops(&tasks, &self, &writer, &filter_upkeep, &ids);
-        let Self { config, own_store, store, filter, queue, locks, servers, .. } = self;
+        let Self { config, own_store, store, filter, queue, locks, servers, member, .. } = self;
         if let Some(keeper) = filter.keeper() {
             let token = tasks.token(Stage::Upkeep);
             tasks.spawn(Stage::Upkeep, "filter keeper", keeper.run(token));
@@ -80,10 +83,15 @@ impl Parts {
             let token = tasks.token(Stage::Upkeep);
             tasks.spawn(Stage::Upkeep, "wake-ups", wake_ups.run(token));
         }
+        if let Some(member) = member.clone() {
+            let token = tasks.token(Stage::Lease);
+            tasks.spawn(Stage::Lease, "member keeper", member.run(token));
+        }
 
         let (deadline, once) = (config.shutdown_deadline, OnceLock::new());
         let own_store = own_store.then(|| Arc::new(config));
-        let closing = Arc::new(Closing { tasks, store, own_store, servers, deadline, locks, once });
+        let closing =
+            Arc::new(Closing { tasks, store, own_store, servers, member, deadline, locks, once });
         let reader = Reader::new(cache, Arc::clone(&sources));
         let closed = AtomicBool::new(false);
         let inner = Inner { closed, reader, writer, sources, filter_upkeep, ids, closing };

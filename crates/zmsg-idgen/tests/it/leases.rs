@@ -87,6 +87,13 @@ async fn a_second_holder_of_a_fixed_node_is_refused_until_the_first_is_gone() {
 }
 
 #[tokio::test]
+async fn the_directory_of_a_fixed_node_is_made_if_it_is_missing() {
+    let directory = tempfile::tempdir().unwrap();
+    let lease = FixedLease::with_file(1, directory.path().join("ids/deeper/ceiling"));
+    assert_eq!(lease.acquire(want()).await.unwrap().node, 1);
+}
+
+#[tokio::test]
 async fn a_ceiling_file_serves_the_node_it_was_made_for() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("ceiling");

@@ -69,6 +69,7 @@ impl Migrations {
                 20261121000002 "zmsg_nodes",
                 20261121000003 "zmsg_folds",
                 20261121000004 "zmsg_filter",
+                20261121000005 "zmsg_members",
             ),
         };
         Self { set_name: Self::ZMSG.to_owned(), scripts }

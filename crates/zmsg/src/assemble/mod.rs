@@ -128,8 +128,8 @@ pub(crate) fn lease(
     })
 }
 
-/// This process, for a person who looks at the table of nodes.
-fn holder() -> String {
+/// This process, for a person who looks at the tables of nodes.
+pub(crate) fn holder() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host: String = host.trim().chars().take(60).collect();
     format!("{} process {}", if host.is_empty() { "some host," } else { &host }, std::process::id())
