@@ -17,6 +17,7 @@ use crate::breaker::{Breaker, Pass};
 use crate::connector::{Connector, Link};
 use crate::failure::{Effect, Failure, effect_of, is_unknown_script};
 use crate::health::{Health, Monitor, RedisStats, count};
+use crate::history::History;
 use crate::line::{Keeper, Line, Ticket};
 use crate::{RedisKey, RedisOptions, Script};
 
@@ -130,10 +131,31 @@ impl Redis {
     /// # Cancel safety
     /// Dropping the future leaves each command done or not done.
     pub async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
+        self.pipeline_in_history(pipeline).await.map(|(answers, _)| answers)
+    }
+
+    /// [`pipeline`](Self::pipeline), and the history of the server that answered: of data that
+    /// was written with its history, what does not match may be of before a crash or a failover.
+    /// `None` in a cluster, and if the user has no right to `INFO`.
+    ///
+    /// It is known of the connection, and costs nothing. A server that is restarted, and one that
+    /// sentinels demote, breaks its connections. One whose role is changed by hand does not: of
+    /// that it is told within about a second.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// As for [`pipeline`](Self::pipeline).
+    pub async fn pipeline_in_history<T: FromRedisValue>(
+        &self,
+        pipeline: &Pipeline,
+    ) -> Result<(T, Option<History>)> {
         let reads = pipeline.cmd_iter().all(|cmd| effect_of_cmd(cmd) == Effect::None);
         let effect = if reads { Effect::None } else { Effect::Possible };
-        let value = self.call(effect, async |link| send_pipeline(link, pipeline).await);
-        read(value.await?)
+        let send = async |link| send_pipeline(link, pipeline).await;
+        let (value, history) = self.call_in_history(effect, send).await?;
+        Ok((read(value)?, history))
     }
 
     /// Runs a script. Redis is sent its digest; a server that does not know it gets the text.
@@ -228,6 +250,15 @@ impl Redis {
         effect: Effect,
         send: impl AsyncFnOnce(Link) -> RedisResult<Value>,
     ) -> Result<Value> {
+        self.call_in_history(effect, send).await.map(|(value, _)| value)
+    }
+
+    /// [`call`](Self::call), and the history that the connection was made in.
+    async fn call_in_history(
+        &self,
+        effect: Effect,
+        send: impl AsyncFnOnce(Link) -> RedisResult<Value>,
+    ) -> Result<(Value, Option<History>)> {
         let inner = &*self.inner;
         count(&inner.monitor.calls);
         let pass = match inner.enter() {
@@ -241,12 +272,13 @@ impl Redis {
         let answer = timeout(self.deadline, async {
             let (line, ticket) = inner.ticket().await.map_err(Failure::unsent)?;
             used = Some((line, ticket.generation));
-            send(ticket.link).await.map_err(|error| Failure::of(&error, effect))
+            let value = send(ticket.link).await.map_err(|error| Failure::of(&error, effect))?;
+            Ok((value, ticket.history))
         });
         let failure = match answer.await {
-            Ok(Ok(value)) => {
+            Ok(Ok(answer)) => {
                 inner.served(pass);
-                return Ok(value);
+                return Ok(answer);
             }
             Ok(Err(failure)) => failure,
             Err(_elapsed) => {

@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use zmsg_core::{Error, ErrorKind, Result};
 
 use crate::failure::{Effect, Failure};
+use crate::history::{self, History};
 use crate::options::{Certificates, Login, RedisOptions, Topology};
 use crate::{Address, sentinel};
 
@@ -88,21 +89,24 @@ impl Connector {
             || matches!(topology, Topology::Sentinel { tls: true, .. })
     }
 
-    /// Makes a connection and sees it answer. `lost` is told when it breaks.
+    /// Makes a connection, sees it answer, and learns in which history the server is. `lost` is told
+    /// when it breaks.
     ///
     /// # Cancel safety
     /// Dropping the future drops the connection.
-    pub(crate) async fn open(&self, lost: Option<Arc<Notify>>) -> Result<Link> {
+    pub(crate) async fn open(&self, lost: Option<Arc<Notify>>) -> Result<(Link, Option<History>)> {
         let options = &self.options;
         let opened = timeout(options.connect_timeout, self.connect_anywhere(lost)).await;
         let mut link = opened.unwrap_or_else(|_| {
             Err(Error::new(ErrorKind::Timeout, "connecting to redis took too long").temporary())
         })?;
         // A server that accepts connections may still be loading, or be too slow to be of use.
-        let answered = timeout(options.deadline, ping(&mut link)).await;
-        match answered {
-            Ok(Ok(())) => Ok(link),
-            Ok(Err(error)) => Err(Failure::of(&error, Effect::None).error),
+        let answered = timeout(options.deadline, async {
+            ping(&mut link).await.map_err(|error| Failure::of(&error, Effect::None).error)?;
+            history::ask(&mut link).await
+        });
+        match answered.await {
+            Ok(history) => Ok((link, history?)),
             Err(_) => Err(Failure::late(options.deadline, Effect::None).error),
         }
     }
@@ -231,7 +235,7 @@ impl bb8::ManageConnection for Connector {
     type Error = Error;
 
     async fn connect(&self) -> Result<Link> {
-        self.open(None).await
+        self.open(None).await.map(|(link, _)| link)
     }
 
     async fn is_valid(&self, link: &mut Link) -> Result<()> {

@@ -21,6 +21,7 @@ mod each;
 mod line;
 mod connector;
 mod sentinel;
+mod history;
 
 mod breaker;
 mod failure;
@@ -32,6 +33,7 @@ pub use address::Address;
 pub use client::Redis;
 pub use connector::{Connector, Link};
 pub use health::{Health, RedisStats};
+pub use history::History;
 pub use key::RedisKey;
 pub use options::{BreakerPolicy, Certificates, Login, Plaintext, RedisOptions, Topology};
 pub use script::Script;

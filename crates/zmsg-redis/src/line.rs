@@ -12,6 +12,7 @@ use zmsg_core::{Backoff, Error, ErrorKind, Result};
 use crate::breaker::Breaker;
 use crate::connector::{Connector, Link};
 use crate::health::{Monitor, count};
+use crate::history::{self, History};
 
 /// Half a second at most: with an attempt that just began to hang, recovery stays within 2 s of
 /// the server's return.
@@ -19,6 +20,10 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_
 
 /// A connection that lived shorter than this was no success: the next attempt waits.
 const LIVED: Duration = Duration::from_secs(1);
+
+/// How often a server is asked whether its history is still the one that the connection began in:
+/// one whose role is changed by hand lets its clients be.
+const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// A place for a connection, which is replaced when it breaks.
 #[derive(Debug)]
@@ -34,17 +39,20 @@ pub(crate) struct Line {
 enum State {
     /// The first attempt is under way: a call may wait for it.
     Connecting,
-    /// Connected, for the so-many-th time.
-    Up(Link, u64),
+    Up(Ticket),
     /// The last attempt failed; others follow.
     Down(Error),
     Closed,
 }
 
-/// A connection to send a call by, and which one it is.
+/// A connection to send a call by.
+#[derive(Clone, Debug)]
 pub(crate) struct Ticket {
     pub(crate) link: Link,
+    /// For the so-many-th time connected.
     pub(crate) generation: u64,
+    /// The history that the server is in, where it is known.
+    pub(crate) history: Option<History>,
 }
 
 impl Line {
@@ -59,9 +67,7 @@ impl Line {
     /// The connection, if there is one now.
     pub(crate) fn ready(&self) -> Option<Ticket> {
         match &*self.state.borrow() {
-            State::Up(link, generation) => {
-                Some(Ticket { link: link.clone(), generation: *generation })
-            }
+            State::Up(ticket) => Some(ticket.clone()),
             _ => None,
         }
     }
@@ -74,9 +80,7 @@ impl Line {
         let mut state = self.state.subscribe();
         let settled = state.wait_for(|state| !matches!(state, State::Connecting)).await;
         match settled.as_deref() {
-            Ok(State::Up(link, generation)) => {
-                Ok(Ticket { link: link.clone(), generation: *generation })
-            }
+            Ok(State::Up(ticket)) => Ok(ticket.clone()),
             Ok(State::Down(error)) => Err(error.clone()),
             Ok(State::Connecting | State::Closed) | Err(_) => Err(Error::closed("redis")),
         }
@@ -89,7 +93,7 @@ impl Line {
     /// Asks for a new connection in place of the present one.
     pub(crate) fn renew_present(&self) {
         let generation = match &*self.state.borrow() {
-            State::Up(_, generation) => *generation,
+            State::Up(ticket) => ticket.generation,
             _ => return,
         };
         self.renew(generation);
@@ -126,10 +130,10 @@ impl Keeper {
         let mut generation = 0;
         loop {
             match self.connector.open(Some(Arc::clone(&self.line.attention))).await {
-                Ok(link) => {
+                Ok((link, history)) => {
                     generation += 1;
                     let began = Instant::now();
-                    self.up(link, generation);
+                    self.up(Ticket { link, generation, history });
                     self.broken(generation).await;
                     if began.elapsed() >= LIVED {
                         failures = 0;
@@ -147,9 +151,9 @@ impl Keeper {
         }
     }
 
-    fn up(&self, link: Link, generation: u64) {
+    fn up(&self, ticket: Ticket) {
         count(&self.monitor.connections);
-        self.line.state.send_replace(State::Up(link, generation));
+        self.line.state.send_replace(State::Up(ticket));
         self.breaker.close();
         self.monitor.came_back();
     }
@@ -159,12 +163,34 @@ impl Keeper {
         // One connection breaks once, and an earlier one may say so late: what is told without a
         // wish for a new one is found out by asking.
         loop {
-            self.line.attention.notified().await;
-            if self.line.unwanted.load(Relaxed) >= generation || !self.answers().await {
-                break;
+            tokio::select! {
+                biased;
+                () = self.line.attention.notified() => {
+                    if self.line.unwanted.load(Relaxed) >= generation || !self.answers().await {
+                        break;
+                    }
+                }
+                () = self.changed_its_history() => break,
             }
         }
         self.line.state.send_replace(State::Connecting);
+    }
+
+    /// Returns when the server is in another history than when the connection was made.
+    async fn changed_its_history(&self) {
+        let Some(Ticket { mut link, history: Some(history), .. }) = self.line.ready() else {
+            return std::future::pending().await;
+        };
+        loop {
+            sleep(ASKED_EVERY).await;
+            // One that does not answer is noticed by the calls.
+            if let Ok(Some(present)) = history::ask(&mut link).await
+                && present != history
+            {
+                tracing::info!("redis was given another history");
+                return;
+            }
+        }
     }
 
     async fn answers(&self) -> bool {

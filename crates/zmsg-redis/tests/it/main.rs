@@ -10,6 +10,7 @@ mod scripts;
 mod refusals;
 
 mod recovery;
+mod history;
 mod breaker;
 mod pool;
 

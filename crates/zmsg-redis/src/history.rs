@@ -1,0 +1,118 @@
+//! Stretches of a server's history.
+
+use std::fmt;
+
+use redis::{Pipeline, Value};
+use zmsg_core::{ErrorKind, Result};
+
+use crate::client::read;
+use crate::connector::Link;
+use crate::failure::{Effect, Failure};
+
+/// A stretch of one server's history: nothing that it acknowledged in one is forgotten in the same,
+/// unless it was told to, or evicted.
+///
+/// It is made of two numbers: one that the server draws when it starts, and one that it draws when
+/// it is promoted, and at times without a cause that matters here. So it never comes again, and a
+/// server that has read older data, after a crash or as the replica of another, shows another one.
+///
+/// [`history_script!`](crate::history_script) tells a script the same bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct History([u8; History::LEN]);
+
+/// Letters of each of the two numbers: 40 bits, which do not meet by chance.
+const LETTERS: usize = 10;
+
+impl History {
+    /// How many bytes it has.
+    pub const LEN: usize = 2 * LETTERS;
+
+    /// Its bytes, which are letters and digits.
+    pub fn as_bytes(&self) -> &[u8; Self::LEN] {
+        &self.0
+    }
+
+    /// Reads it from the answers to `INFO server` and `INFO replication`. `None` if they have none,
+    /// as those of a sentinel.
+    fn of(server: &str, replication: &str) -> Option<Self> {
+        let number = |info: &str, name: &str| -> Option<[u8; LETTERS]> {
+            let line = info.lines().find_map(|line| line.strip_prefix(name))?;
+            line.as_bytes().first_chunk().copied()
+        };
+        let started = number(server, "run_id:")?;
+        let promoted = number(replication, "master_replid:")?;
+        let mut bytes = [0; Self::LEN];
+        bytes[..LETTERS].copy_from_slice(&started);
+        bytes[LETTERS..].copy_from_slice(&promoted);
+        Some(Self(bytes))
+    }
+}
+
+impl fmt::Debug for History {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "History({})", self.0.escape_ascii())
+    }
+}
+
+/// Asks a server for the present one. `None` in a cluster, where each node has its own, from a
+/// sentinel, and if the user has no right to `INFO`.
+pub(crate) async fn ask(link: &mut Link) -> Result<Option<History>> {
+    if matches!(link, Link::Cluster(_)) {
+        return Ok(None);
+    }
+    let mut pipeline = Pipeline::with_capacity(2);
+    pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+    let answer = pipeline.query_async::<Value>(link).await;
+    let answer = answer.map_err(|error| Failure::of(&error, Effect::None).error).and_then(read);
+    match answer {
+        Ok((server, replication)) => {
+            let (server, replication): (String, String) = (server, replication);
+            Ok(History::of(&server, &replication))
+        }
+        Err(error) if error.kind() == ErrorKind::InvalidConfig => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// A [`Script`](crate::Script) that finds the bytes of the server's present
+/// [`History`](crate::History) in `history`: what it compares them with is so, of this very server,
+/// while it runs. The user needs the right to `INFO`. Costs the server about 4 µs.
+///
+/// ```
+/// static TELL: zmsg_redis::Script = zmsg_redis::history_script!("return history");
+/// ```
+#[macro_export]
+macro_rules! history_script {
+    ($($body:tt)*) => {
+        $crate::Script::new(concat!(
+            "local history = string.match(redis.call('INFO', 'server'), 'run_id:(%x+)')\n",
+            "local promoted = redis.call('INFO', 'replication')\n",
+            "promoted = string.match(promoted, 'master_replid:(%x+)')\n",
+            "history = string.sub(history, 1, 10) .. string.sub(promoted, 1, 10)\n",
+            $($body)*
+        ))
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVER: &str = "# Server\r\nredis_version:7.0.15\r\nrun_id:0123456789abcdef\r\n";
+    const REPLICATION: &str = "# Replication\r\nrole:master\r\nmaster_replid:fedcba9876543210\r\n\
+                               master_replid2:0000000000000000\r\n";
+
+    #[test]
+    fn it_has_letters_of_both_numbers() {
+        let history = History::of(SERVER, REPLICATION).unwrap();
+        assert_eq!(history.as_bytes(), b"0123456789fedcba9876");
+        assert_eq!(format!("{history:?}"), "History(0123456789fedcba9876)");
+    }
+
+    #[test]
+    fn without_one_of_them_there_is_none() {
+        assert_eq!(History::of(SERVER, ""), None);
+        assert_eq!(History::of("", REPLICATION), None);
+        assert_eq!(History::of("run_id:short", REPLICATION), None);
+    }
+}
