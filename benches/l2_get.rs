@@ -91,7 +91,7 @@ async fn get(clients: &mut Clients, way: Way) {
     let found = match way {
         Way::Zmsg => {
             let found = clients.zmsg.get(&clients.key).await.expect("Redis answers");
-            found.and_then(|entry| entry.value)
+            found.entry.and_then(|entry| entry.value)
         }
         Way::Connection => name().query_async(&mut clients.shared).await.expect("Redis answers"),
         Way::Pool => {

@@ -62,7 +62,7 @@ pub use policy::CachePolicy;
 pub use quick::QuickCache;
 #[cfg(feature = "redis")]
 pub use redis_remote::{RedisCache, RedisCacheStats};
-pub use remote::{HoldToken, RemoteCache, RemoteEntry};
+pub use remote::{HoldToken, Lookup, RemoteCache, RemoteEntry, Stretch};
 pub use stats::CacheStats;
 pub use tiers::TieredCache;
 pub use write::WriteHold;

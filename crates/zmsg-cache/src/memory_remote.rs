@@ -10,7 +10,7 @@ use bytes::Bytes;
 use zmsg_core::{Clock, Key, Level, Millis, Result};
 
 use crate::policy::millis;
-use crate::{HoldToken, RemoteCache, RemoteEntry};
+use crate::{HoldToken, Lookup, RemoteCache, RemoteEntry, Stretch};
 
 /// A remote cache for several engines in one process, as tests have them.
 ///
@@ -111,16 +111,22 @@ impl RemoteCache for MemoryRemote {
         Level::Memory
     }
 
-    async fn get(&self, key: &Key) -> Result<Option<RemoteEntry>> {
-        Ok(self.read(&self.lock(), key))
+    async fn get(&self, key: &Key) -> Result<Lookup> {
+        Ok(Lookup::only(self.read(&self.lock(), key)))
     }
 
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<RemoteEntry>>> {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Lookup>> {
         let map = self.lock();
-        Ok(keys.iter().map(|key| self.read(&map, key)).collect())
+        Ok(keys.iter().map(|key| Lookup::only(self.read(&map, key))).collect())
     }
 
-    async fn fill(&self, key: &Key, value: Option<&Bytes>, ttl: Duration) -> Result<bool> {
+    async fn fill(
+        &self,
+        key: &Key,
+        value: Option<&Bytes>,
+        ttl: Duration,
+        _: Stretch,
+    ) -> Result<bool> {
         let mut map = self.lock();
         if map.live(key, self.clock.coarse()).is_some() {
             return Ok(false);

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use zmsg_core::{Key, Level, Result};
 
-use crate::{HoldToken, RemoteCache, RemoteEntry};
+use crate::{HoldToken, Lookup, RemoteCache, Stretch};
 
 /// A remote cache that is not there: every lookup misses, every store succeeds.
 ///
@@ -26,15 +26,15 @@ impl RemoteCache for NoRemote {
         false
     }
 
-    async fn get(&self, _: &Key) -> Result<Option<RemoteEntry>> {
-        Ok(None)
+    async fn get(&self, _: &Key) -> Result<Lookup> {
+        Ok(Lookup::only(None))
     }
 
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<RemoteEntry>>> {
-        Ok(vec![None; keys.len()])
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Lookup>> {
+        Ok(vec![Lookup::only(None); keys.len()])
     }
 
-    async fn fill(&self, _: &Key, _: Option<&Bytes>, _: Duration) -> Result<bool> {
+    async fn fill(&self, _: &Key, _: Option<&Bytes>, _: Duration, _: Stretch) -> Result<bool> {
         Ok(true)
     }
 

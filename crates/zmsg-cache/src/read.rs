@@ -15,7 +15,7 @@ use crate::flight::{Lead, Waiter};
 use crate::policy::millis;
 use crate::stats::Count;
 use crate::tiers::Inner;
-use crate::{Origin, RemoteEntry, TieredCache};
+use crate::{Lookup, Origin, RemoteEntry, Stretch, TieredCache};
 
 /// How many loads of one `get_many` run at a time.
 const LOADS_AT_ONCE: usize = 32;
@@ -93,9 +93,18 @@ impl Answer {
 enum Asked {
     NotYet,
     Hit(RemoteEntry, Millis),
-    Miss,
+    Miss(Stretch),
     /// It failed: this flight leaves it alone.
     Failed,
+}
+
+impl Asked {
+    fn of(lookup: Lookup, began: Millis) -> Self {
+        match lookup.entry {
+            Some(entry) => Self::Hit(entry, began),
+            None => Self::Miss(lookup.at),
+        }
+    }
 }
 
 /// What a flight found, and how long L1 may keep it from when.
@@ -128,8 +137,7 @@ impl Inner {
         let asked = timeout(self.policy.load_timeout, self.remote.get_many(&keys)).await;
         let asked: Vec<Asked> = match asked.unwrap_or_else(|_| Err(too_slow())) {
             Ok(found) if found.len() == keys.len() => {
-                let hit = |entry| Asked::Hit(entry, began);
-                found.into_iter().map(|entry| entry.map_or(Asked::Miss, hit)).collect()
+                found.into_iter().map(|lookup| Asked::of(lookup, began)).collect()
             }
             Ok(found) => {
                 let error = Error::new(ErrorKind::Unexpected, "wrong number of answers")
@@ -177,13 +185,14 @@ impl Inner {
     /// Asks L2 and the origin, and fills L2 with what the origin gave.
     async fn find(&self, key: &Key, origin: &dyn Origin, asked: Asked) -> Result<Found> {
         let search = timeout(self.policy.load_timeout, self.search(key, origin, asked)).await;
-        let Loaded { value, began, remote } = match search.unwrap_or_else(|_| Err(too_slow()))? {
+        let loaded = match search.unwrap_or_else(|_| Err(too_slow()))? {
             Searched::Found(found) => return Ok(found),
             Searched::Loaded(loaded) => loaded,
         };
-        let ttl = self.policy.lifetime(value.is_some(), origin.ttl());
-        let refused = remote && !self.fill(key, value.as_ref(), ttl, began).await;
-        let found = Found { value, keep: Some((began, self.policy.local_lifetime(ttl))) };
+        let ttl = self.policy.lifetime(loaded.value.is_some(), origin.ttl());
+        let refused = !self.fill(key, &loaded, ttl).await;
+        let keep = Some((loaded.began, self.policy.local_lifetime(ttl)));
+        let found = Found { value: loaded.value, keep };
         Ok(if refused { self.refused(key, found).await } else { found })
     }
 
@@ -218,33 +227,32 @@ impl Inner {
         let (asked, absent) = match asked {
             Asked::NotYet => future::join(self.ask(key), confirm).await,
             Asked::Hit(..) => (asked, false),
-            Asked::Miss | Asked::Failed => (asked, confirm.await),
+            Asked::Miss(_) | Asked::Failed => (asked, confirm.await),
         };
-        let remote = match asked {
+        let missed_at = match asked {
             Asked::Hit(entry, began) => {
                 return Ok(Searched::Found(self.found_remotely(entry, began)));
             }
-            Asked::Miss => true,
-            Asked::Failed | Asked::NotYet => false,
+            Asked::Miss(at) => Some(at),
+            Asked::Failed | Asked::NotYet => None,
         };
         if absent {
             self.stats.add(Count::AbsentByFilter);
             // While L2 is away a key that lives only there looks absent: say so, but forget it.
             let ttl = self.policy.local_lifetime(self.policy.lifetime(false, None));
-            let keep = remote.then(|| (self.clock.coarse(), ttl));
+            let keep = missed_at.map(|_| (self.clock.coarse(), ttl));
             return Ok(Searched::Found(Found { value: None, keep }));
         }
         self.stats.add(Count::Load);
         let began = self.clock.coarse();
         let value = origin.load(key).await?;
-        Ok(Searched::Loaded(Loaded { value, began, remote }))
+        Ok(Searched::Loaded(Loaded { value, began, missed_at }))
     }
 
     async fn ask(&self, key: &Key) -> Asked {
         let began = self.clock.coarse();
         match self.remote.get(key).await {
-            Ok(Some(entry)) => Asked::Hit(entry, began),
-            Ok(None) => Asked::Miss,
+            Ok(lookup) => Asked::of(lookup, began),
             Err(error) => {
                 self.remote_failed("get", &error);
                 Asked::Failed
@@ -252,19 +260,22 @@ impl Inner {
         }
     }
 
-    /// Offers a loaded value to L2. False if L2 has a value or a hold already.
-    async fn fill(&self, key: &Key, value: Option<&Bytes>, ttl: Duration, began: Millis) -> bool {
+    /// Offers a loaded value to L2, if that answered before. False if L2 has a value or a hold
+    /// already, or has forgotten what it had when it was asked.
+    async fn fill(&self, key: &Key, loaded: &Loaded, ttl: Duration) -> bool {
+        let Some(since) = loaded.missed_at else { return true };
         if !self.remote.retains() || millis(ttl) == 0 {
             return true;
         }
         // A hold that was placed when this load began may expire from here on: the fill has to be
         // over by then.
-        let spent = Duration::from_millis(self.clock.coarse().saturating_sub(began));
+        let spent = Duration::from_millis(self.clock.coarse().saturating_sub(loaded.began));
         let Some(left) = self.policy.fill_within().checked_sub(spent) else {
             self.stats.add(Count::L2FillRefused);
             return true;
         };
-        let filled = timeout(left, self.remote.fill(key, value, ttl)).await;
+        let fill = self.remote.fill(key, loaded.value.as_ref(), ttl, since);
+        let filled = timeout(left, fill).await;
         match filled.unwrap_or_else(|_| Err(too_slow())) {
             Ok(true) => true,
             Ok(false) => {
@@ -292,8 +303,8 @@ struct Loaded {
     value: Option<Bytes>,
     /// When it was asked.
     began: Millis,
-    /// Whether L2 answered, and is to be filled.
-    remote: bool,
+    /// When L2 missed it, by L2's account; `None` if it did not answer, and is not to be filled.
+    missed_at: Option<Stretch>,
 }
 
 fn too_slow() -> Error {

@@ -13,13 +13,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use zmsg_core::{Error, ErrorKind, Key, Level, Result};
-use zmsg_redis::redis::{FromRedisValue, Pipeline, Value, cmd};
-use zmsg_redis::{Redis, RedisKey, Topology};
+use zmsg_redis::redis::{FromRedisValue, Pipeline, Value};
+use zmsg_redis::{History, Redis, RedisKey, Topology};
 
 use self::envelope::Place;
 use self::server_time::ServerTime;
 use crate::policy::millis;
-use crate::{HoldToken, RemoteCache, RemoteEntry};
+use crate::{HoldToken, Lookup, RemoteCache, RemoteEntry, Stretch};
 
 /// The kind of its keys.
 const KIND: &str = "c";
@@ -41,8 +41,12 @@ const TTL_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
 /// nodes.
 ///
 /// - A value is as durable as this Redis makes it: [`Level::Redis`].
-/// - Redis may evict or lose holds with everything else, by its policy, by a restart, by a failover:
-///   a publication is refused then, and the fence is as weak as the trait says.
+/// - What was put there before Redis was restarted, failed over, or began to follow another server
+///   reads as a miss, and keeps nothing out: it may be an older copy. Each entry tells the
+///   [history](zmsg_redis::History) of the server that it belongs to.
+/// - Redis may evict holds, or lose them all in the ways above: a publication is refused then, and
+///   the fence is as weak as the trait says.
+/// - The user needs the right to `INFO`.
 /// - What is under a key and was not put there by a cache of this format is dropped, counted, and
 ///   reads as a miss.
 /// - A fill that Redis comes to only after the caller has given up on it, because the server or the
@@ -105,14 +109,26 @@ impl RedisCache {
         self.redis.key(KIND, key.as_str())
     }
 
-    /// Makes an entry of the answers to `GET` and `PTTL`.
-    async fn read(&self, key: &RedisKey, bytes: Option<Bytes>, ttl: i64) -> Option<RemoteEntry> {
-        let place = bytes.as_ref().map(Place::read);
+    /// Makes an answer of those to `GET` and `PTTL` of a server in this history.
+    async fn read(&self, key: &RedisKey, bytes: Option<Bytes>, ttl: i64, history: &[u8]) -> Lookup {
+        // Where no history is known none can be filled in either: the scripts need the same right.
+        let at = history.try_into().map_or(Stretch::ONLY, Stretch::new);
+        Lookup { entry: self.entry(key, bytes, ttl, history).await, at }
+    }
+
+    async fn entry(
+        &self,
+        key: &RedisKey,
+        bytes: Option<Bytes>,
+        ttl: i64,
+        history: &[u8],
+    ) -> Option<RemoteEntry> {
+        let place = bytes.as_ref().map(|bytes| Place::read(bytes, history));
         match (place, u64::try_from(ttl)) {
             (Some(Place::Entry(value)), Ok(ttl)) => {
                 Some(RemoteEntry { value, ttl_left: Duration::from_millis(ttl) })
             }
-            (Some(Place::Hold), Ok(_)) => None,
+            (Some(Place::Hold | Place::Past), Ok(_)) => None,
             // It ended between the two.
             (_, Err(_)) if ttl == GONE => None,
             // Put there between the two: a miss is as good. Or `MGET` met what is no string.
@@ -141,22 +157,44 @@ impl RedisCache {
     }
 
     /// The entries of so many keys as one round trip carries.
-    async fn get_chunk(&self, keys: &[RedisKey]) -> Result<Vec<Option<RemoteEntry>>> {
+    async fn get_chunk(&self, keys: &[RedisKey]) -> Result<Vec<Lookup>> {
         let mut pipeline = Pipeline::with_capacity(1 + keys.len());
         pipeline.cmd("MGET").arg(keys);
         for key in keys {
             pipeline.cmd("PTTL").arg(key);
         }
-        let mut answers = self.redis.pipeline::<Vec<Value>>(&pipeline).await?.into_iter();
+        let (answers, history) = self.redis.pipeline_in_history::<Vec<Value>>(&pipeline).await?;
+        let history = bytes_of(history.as_ref());
+        let mut answers = answers.into_iter();
         let values: Vec<Option<Bytes>> = read_answer(answers.next().unwrap_or(Value::Nil))?;
         if values.len() != keys.len() || answers.len() != keys.len() {
             return Err(Error::new(ErrorKind::Unexpected, "redis gave a wrong number of answers"));
         }
         let mut entries = Vec::with_capacity(keys.len());
         for ((key, value), ttl) in keys.iter().zip(values).zip(answers) {
-            entries.push(self.read(key, value, read_answer(ttl)?).await);
+            entries.push(self.read(key, value, read_answer(ttl)?, history).await);
         }
         Ok(entries)
+    }
+
+    /// Each server of a cluster has a history of its own, and no connection knows which server
+    /// answers: the script does.
+    async fn get_of_cluster(&self, key: &RedisKey) -> Result<Lookup> {
+        let no_args: &[&str] = &[];
+        let asked = self.redis.script(&scripts::READ, slice::from_ref(key), &no_args).await;
+        let (bytes, ttl, history): (Option<Bytes>, i64, Bytes) = asked?;
+        Ok(self.read(key, bytes, ttl, &history).await)
+    }
+
+    async fn get_of_server(&self, key: &RedisKey) -> Result<Lookup> {
+        let mut pipeline = Pipeline::with_capacity(2);
+        pipeline.cmd("GET").arg(key).cmd("PTTL").arg(key);
+        let ((bytes, ttl), history) = self.redis.pipeline_in_history(&pipeline).await?;
+        Ok(self.read(key, bytes, ttl, bytes_of(history.as_ref())).await)
+    }
+
+    fn is_cluster(&self) -> bool {
+        matches!(self.redis.options().topology, Topology::Cluster(_))
     }
 
     fn check_size(&self, value: Option<&Bytes>) -> Result<()> {
@@ -169,6 +207,10 @@ impl RedisCache {
             .with_context("bytes", bytes)
             .with_context("value_max", self.value_max))
     }
+}
+
+fn bytes_of(history: Option<&History>) -> &[u8] {
+    history.map_or(&[], |history| history.as_bytes())
 }
 
 fn read_answer<T: FromRedisValue>(answer: Value) -> Result<T> {
@@ -188,23 +230,24 @@ impl RemoteCache for RedisCache {
         Level::Redis
     }
 
-    async fn get(&self, key: &Key) -> Result<Option<RemoteEntry>> {
+    async fn get(&self, key: &Key) -> Result<Lookup> {
         let key = self.key(key);
-        let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.cmd("GET").arg(&key).cmd("PTTL").arg(&key);
-        match self.redis.pipeline(&pipeline).await {
-            Ok((bytes, ttl)) => Ok(self.read(&key, bytes, ttl).await),
-            // It is no string.
+        let asked = match self.is_cluster() {
+            true => self.get_of_cluster(&key).await,
+            false => self.get_of_server(&key).await,
+        };
+        match asked {
+            // It is no string. The next reader learns what he needs for a fill.
             Err(error) if error.kind() == ErrorKind::Corrupted => {
                 self.drop_unreadable(&key, &[]).await;
-                Ok(None)
+                Ok(Lookup { entry: None, at: Stretch::ONLY })
             }
-            Err(error) => Err(error),
+            answer => answer,
         }
     }
 
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<RemoteEntry>>> {
-        if matches!(self.redis.options().topology, Topology::Cluster(_)) {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Lookup>> {
+        if self.is_cluster() {
             let asked: Vec<_> = keys.iter().map(|key| self.get(key)).collect();
             return stream::iter(asked).buffered(CALLS_AT_ONCE).try_collect().await;
         }
@@ -216,10 +259,16 @@ impl RemoteCache for RedisCache {
         Ok(entries)
     }
 
-    async fn fill(&self, key: &Key, value: Option<&Bytes>, ttl: Duration) -> Result<bool> {
+    async fn fill(
+        &self,
+        key: &Key,
+        value: Option<&Bytes>,
+        ttl: Duration,
+        since: Stretch,
+    ) -> Result<bool> {
         self.check_size(value)?;
         let latest = self.server_time.after(self.redis.options().deadline, &self.redis).await?;
-        let args = (envelope::entry(value), px(ttl), latest);
+        let args = (&since.as_bytes()[..], envelope::entry(value), px(ttl), latest);
         match self.redis.script(&scripts::FILL, &[self.key(key)], &args).await? {
             1 => Ok(true),
             0 => Ok(false),
@@ -231,7 +280,7 @@ impl RemoteCache for RedisCache {
     }
 
     async fn hold(&self, key: &Key, token: HoldToken, ttl: Duration) -> Result<()> {
-        let args = (&envelope::hold(token)[..], px(ttl));
+        let args = (envelope::hold(&token), px(ttl));
         self.redis.script(&scripts::HOLD, &[self.key(key)], &args).await
     }
 
@@ -245,15 +294,14 @@ impl RemoteCache for RedisCache {
         if self.check_size(value).is_err() {
             return Ok(false);
         }
-        let args = (&envelope::hold(token)[..], envelope::entry(value), px(ttl));
+        let args = (&token.0.as_bytes()[..], envelope::entry(value), px(ttl));
         self.redis.script(&scripts::PUBLISH, &[self.key(key)], &args).await
     }
 
     async fn set(&self, key: &Key, value: &Bytes, ttl: Duration) -> Result<()> {
         self.check_size(Some(value))?;
-        let mut set = cmd("SET");
-        set.arg(self.key(key)).arg(envelope::entry(Some(value))).arg("PX").arg(px(ttl));
-        self.redis.query(&set).await
+        let args = (envelope::entry(Some(value)), px(ttl));
+        self.redis.script(&scripts::SET, &[self.key(key)], &args).await
     }
 
     async fn invalidate(&self, key: &Key, hold: Duration) -> Result<()> {

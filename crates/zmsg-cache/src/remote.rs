@@ -17,6 +17,43 @@ pub struct RemoteEntry {
     pub ttl_left: Duration,
 }
 
+/// What L2 says of a key, and in which stretch of its memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lookup {
+    /// The entry; `None` for a miss, and a hold is one.
+    pub entry: Option<RemoteEntry>,
+    /// What [`fill`](RemoteCache::fill) is told after a miss.
+    pub at: Stretch,
+}
+
+impl Lookup {
+    /// The answer of a cache that forgets nothing.
+    pub fn only(entry: Option<RemoteEntry>) -> Self {
+        Self { entry, at: Stretch::ONLY }
+    }
+}
+
+/// A stretch of a cache's memory: over one, it remembers what it was told. A server that was
+/// restarted or failed over is in another one, which never was before. What the bytes say is the
+/// backend's affair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stretch([u8; 20]);
+
+impl Stretch {
+    /// The only one of a cache that forgets nothing for as long as it exists.
+    pub const ONLY: Self = Self([0; 20]);
+
+    /// The stretch of this name.
+    pub const fn new(name: [u8; 20]) -> Self {
+        Self(name)
+    }
+
+    /// Its name.
+    pub const fn as_bytes(&self) -> &[u8; 20] {
+        &self.0
+    }
+}
+
 /// Names the writer that holds a key. Unique over all nodes and restarts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct HoldToken(pub Uuid);
@@ -35,12 +72,15 @@ impl HoldToken {
 ///
 /// - Each call is atomic for its key, and every node sees its effect once it returned.
 /// - An entry and a hold end when their TTL has passed; nothing lives without a TTL.
-/// - `fill` never replaces anything: it bounces off a value, an "absent", and a hold.
+/// - `fill` never replaces anything: it bounces off a value, an "absent", and a hold. It is refused
+///   if the cache may have forgotten a hold since the miss that it follows.
 /// - `publish` succeeds only while the hold is the caller's, unexpired, and nobody else has touched
 ///   the key since: no second hold, no `set`, no `invalidate`.
 /// - After `invalidate`, the key reads as a miss and fills bounce until the hold has passed.
 /// - Calls end in bounded time: a backend brings its own deadlines.
 /// - An error means that the effect is unknown.
+/// - What a server has from an earlier stretch of its memory, when it comes back with an older copy
+///   of it, is neither shown nor kept: it counts as nothing.
 ///
 /// A backend that may drop a hold early (by eviction) weakens the fence to the TTL of the values.
 #[async_trait]
@@ -60,7 +100,7 @@ pub trait RemoteCache: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
-    async fn get(&self, key: &Key) -> Result<Option<RemoteEntry>>;
+    async fn get(&self, key: &Key) -> Result<Lookup>;
 
     /// The entries under these keys, in their order, one answer for each.
     ///
@@ -69,16 +109,23 @@ pub trait RemoteCache: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<RemoteEntry>>>;
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Lookup>>;
 
-    /// Stores what a load found, if the key has neither a value nor a hold. Tells whether it did.
+    /// Stores what a load found, if the key has neither a value nor a hold, and the cache is still
+    /// in the stretch of the miss that led to the load. Tells whether it did.
     ///
     /// # Errors
     /// As for [`get`](Self::get); the fill may have happened.
     ///
     /// # Cancel safety
     /// Dropping the future leaves the fill done or not done.
-    async fn fill(&self, key: &Key, value: Option<&Bytes>, ttl: Duration) -> Result<bool>;
+    async fn fill(
+        &self,
+        key: &Key,
+        value: Option<&Bytes>,
+        ttl: Duration,
+        since: Stretch,
+    ) -> Result<bool>;
 
     /// Removes the value and leaves a hold of `token`. On a key that another token holds, the hold
     /// becomes contended: nobody publishes until it expires. One that nobody holds after an

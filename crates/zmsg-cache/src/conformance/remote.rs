@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use zmsg_core::Key;
 
-use crate::{HoldToken, RemoteCache, RemoteEntry};
+use crate::{HoldToken, Lookup, RemoteCache, RemoteEntry};
 
 /// Makes the cache under test, and makes time pass for it.
 #[async_trait]
@@ -71,11 +71,26 @@ fn bytes(text: &'static str) -> Bytes {
 }
 
 async fn value(cache: &dyn RemoteCache, key: &Key) -> Option<Option<Bytes>> {
-    cache.get(key).await.expect("it answers").map(|entry| entry.value)
+    look(cache, key).await.entry.map(|entry| entry.value)
+}
+
+async fn look(cache: &dyn RemoteCache, key: &Key) -> Lookup {
+    cache.get(key).await.expect("it answers")
 }
 
 async fn fill(cache: &dyn RemoteCache, key: &Key, text: &'static str) -> bool {
-    cache.fill(key, Some(&bytes(text)), LONG).await.expect("it answers")
+    fill_for(cache, key, Some(&bytes(text)), LONG).await
+}
+
+/// A fill after a look.
+async fn fill_for(
+    cache: &dyn RemoteCache,
+    key: &Key,
+    value: Option<&Bytes>,
+    ttl: Duration,
+) -> bool {
+    let since = look(cache, key).await.at;
+    cache.fill(key, value, ttl, since).await.expect("it answers")
 }
 
 async fn hold(cache: &dyn RemoteCache, key: &Key, ttl: Duration) -> HoldToken {
@@ -94,8 +109,7 @@ pub async fn a_filled_value_comes_back_with_its_rest(harness: &impl RemoteHarnes
     assert_eq!(value(&*cache, &key).await, None);
     assert!(fill(&*cache, &key, "one").await);
     harness.pass(SHORT).await;
-    let RemoteEntry { value, ttl_left } =
-        cache.get(&key).await.expect("it answers").expect("a hit");
+    let RemoteEntry { value, ttl_left } = look(&*cache, &key).await.entry.expect("a hit");
     assert_eq!(value, Some(bytes("one")));
     assert!(ttl_left <= LONG - SHORT && ttl_left > LONG / 2, "{ttl_left:?}");
 }
@@ -103,7 +117,7 @@ pub async fn a_filled_value_comes_back_with_its_rest(harness: &impl RemoteHarnes
 /// "Known to be absent" is not a miss.
 pub async fn absent_is_something_that_comes_back(harness: &impl RemoteHarness) {
     let (cache, key) = (harness.cache().await, key("absent"));
-    assert!(cache.fill(&key, None, LONG).await.expect("it answers"));
+    assert!(fill_for(&*cache, &key, None, LONG).await);
     assert_eq!(value(&*cache, &key).await, Some(None));
     assert!(!fill(&*cache, &key, "late").await);
 }
@@ -117,7 +131,7 @@ pub async fn get_many_answers_in_order(harness: &impl RemoteHarness) {
     hold(&*cache, &held, LONG).await;
     let asked = [two.clone(), none, held, one, two];
     let found = cache.get_many(&asked).await.expect("it answers");
-    let found: Vec<_> = found.into_iter().map(|entry| entry.and_then(|e| e.value)).collect();
+    let found: Vec<_> = found.into_iter().map(|found| found.entry.and_then(|e| e.value)).collect();
     let two = Some(bytes("2"));
     assert_eq!(found, [two.clone(), None, None, Some(bytes("1")), two]);
     assert!(cache.get_many(&[]).await.expect("it answers").is_empty());
@@ -127,7 +141,7 @@ pub async fn get_many_answers_in_order(harness: &impl RemoteHarness) {
 pub async fn nothing_outlives_its_ttl(harness: &impl RemoteHarness) {
     let cache = harness.cache().await;
     let [filled, set, published] = ["filled", "set", "published"].map(key);
-    cache.fill(&filled, Some(&bytes("x")), SHORT).await.expect("it answers");
+    fill_for(&*cache, &filled, Some(&bytes("x")), SHORT).await;
     cache.set(&set, &bytes("x"), SHORT).await.expect("it answers");
     let token = hold(&*cache, &published, LONG).await;
     cache.publish(&published, token, Some(&bytes("x")), SHORT).await.expect("it answers");
@@ -333,7 +347,7 @@ pub async fn values_are_bytes_of_any_kind(harness: &impl RemoteHarness) {
     let every_byte: Vec<u8> = (0..=255).collect();
     for content in [vec![], vec![0], vec![0xff, 0xfe], every_byte, vec![7; 1 << 20]] {
         let (key, content) = (key("bytes"), Bytes::from(content));
-        assert!(cache.fill(&key, Some(&content), LONG).await.expect("it answers"));
+        assert!(fill_for(&*cache, &key, Some(&content), LONG).await);
         assert_eq!(value(&*cache, &key).await, Some(Some(content)));
     }
 }

@@ -1,6 +1,7 @@
 //! What lies in Redis under a key.
 //!
-//! Two bytes, format and tag, and what belongs to the tag:
+//! Two bytes, format and tag, the [history](History) of the server in which it was put there, 20
+//! bytes, and what belongs to the tag:
 //!
 //! | tag | stands for | followed by |
 //! |---|---|---|
@@ -10,16 +11,23 @@
 //! | `c` | a hold that was contended | nothing |
 //! | `n` | the hold that an invalidation left | nothing |
 //!
-//! The scripts read and write the same.
+//! The scripts write it, and read the same.
 
 use bytes::Bytes;
+use zmsg_redis::History;
 
 use crate::HoldToken;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+
+/// Where what belongs to the tag begins.
+const REST: usize = 2 + History::LEN;
+
+/// A tag and what belongs to it, as the scripts take them.
+pub(super) type Parts<'a> = (&'static str, &'a [u8]);
 
 /// The hold that an invalidation leaves.
-pub(super) const NOBODY: &[u8] = &[FORMAT, b'n'];
+pub(super) const NOBODY: Parts<'static> = ("n", &[]);
 
 /// What was found under a key.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,59 +35,78 @@ pub(super) enum Place {
     /// `None`: known to be absent.
     Entry(Option<Bytes>),
     Hold,
+    /// Put there in another history, whatever it is.
+    Past,
     /// Somebody else's bytes.
     Unreadable,
 }
 
 impl Place {
-    pub(super) fn read(bytes: &Bytes) -> Self {
-        match (&**bytes, bytes.len()) {
-            ([FORMAT, b'v', ..], _) => Self::Entry(Some(bytes.slice(2..))),
-            ([FORMAT, b'a'], _) => Self::Entry(None),
-            ([FORMAT, b'c' | b'n'], _) | ([FORMAT, b'h', ..], 18) => Self::Hold,
-            _ => Self::Unreadable,
-        }
+    /// Reads the bytes of a server that is in this history now.
+    pub(super) fn read(bytes: &Bytes, present: &[u8]) -> Self {
+        let Some(([FORMAT, tag, history @ ..], rest)) = bytes.split_first_chunk::<REST>() else {
+            return Self::Unreadable;
+        };
+        let place = match (tag, rest.len()) {
+            (b'v', _) => Self::Entry(Some(bytes.slice(REST..))),
+            (b'a', 0) => Self::Entry(None),
+            (b'c' | b'n', 0) | (b'h', 16) => Self::Hold,
+            _ => return Self::Unreadable,
+        };
+        if history == present { place } else { Self::Past }
     }
 }
 
-/// The bytes of a value, or of an "absent".
-pub(super) fn entry(value: Option<&Bytes>) -> Vec<u8> {
-    let Some(value) = value else { return vec![FORMAT, b'a'] };
-    let mut bytes = Vec::with_capacity(2 + value.len());
-    bytes.extend_from_slice(&[FORMAT, b'v']);
-    bytes.extend_from_slice(value);
-    bytes
+/// The parts of a value, or of an "absent".
+pub(super) fn entry(value: Option<&Bytes>) -> Parts<'_> {
+    value.map_or(("a", &[]), |value| ("v", value))
 }
 
-/// The bytes of a writer's hold.
-pub(super) fn hold(token: HoldToken) -> [u8; 18] {
-    let mut bytes = [0; 18];
-    bytes[..2].copy_from_slice(&[FORMAT, b'h']);
-    bytes[2..].copy_from_slice(token.0.as_bytes());
-    bytes
+/// The parts of a writer's hold.
+pub(super) fn hold(token: &HoldToken) -> Parts<'_> {
+    ("h", token.0.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const PRESENT: &[u8; History::LEN] = b"0123456789abcdef0123";
+
+    /// As the scripts put it together.
+    fn put((tag, rest): Parts<'_>) -> Bytes {
+        [&[FORMAT], tag.as_bytes(), PRESENT, rest].concat().into()
+    }
+
     #[test]
     fn what_is_written_is_read() {
-        for value in [None, Some(&b""[..]), Some(&b"\x01h"[..]), Some(&[0xff; 1000][..])] {
+        for value in [None, Some(&b""[..]), Some(&b"\x02h"[..]), Some(&[0xff; 1000][..])] {
             let value = value.map(Bytes::copy_from_slice);
-            let bytes = Bytes::from(entry(value.as_ref()));
-            assert_eq!(Place::read(&bytes), Place::Entry(value));
+            let bytes = put(entry(value.as_ref()));
+            assert_eq!(Place::read(&bytes, PRESENT), Place::Entry(value));
         }
-        let token = HoldToken::generate();
-        assert_eq!(Place::read(&Bytes::copy_from_slice(&hold(token))), Place::Hold);
+        for parts in [hold(&HoldToken::generate()), NOBODY, ("c", &[])] {
+            assert_eq!(Place::read(&put(parts), PRESENT), Place::Hold);
+        }
+    }
+
+    #[test]
+    fn what_was_written_in_another_history_is_past() {
+        let value = Bytes::from_static(b"old");
+        for parts in [entry(Some(&value)), entry(None), hold(&HoldToken::generate()), NOBODY] {
+            assert_eq!(Place::read(&put(parts), b"0123456789abcdef0124"), Place::Past);
+            assert_eq!(Place::read(&put(parts), b""), Place::Past, "it is not known");
+        }
     }
 
     #[test]
     fn what_others_wrote_is_unreadable() {
-        for bytes in
-            ["", "v", "\x01", "\x02vx", "\x01x", "\x01ax", "\x01h short", "\x01nn", "hello", "{}"]
-        {
-            assert_eq!(Place::read(&Bytes::from(bytes)), Place::Unreadable, "{bytes:?}");
+        let others = ["", "v", "\x02", "\x02a", "\x01v a value of an earlier format", "hello"];
+        for bytes in others.map(Bytes::from) {
+            assert_eq!(Place::read(&bytes, PRESENT), Place::Unreadable, "{bytes:?}");
+        }
+        for parts in [("x", &b""[..]), ("a", b"x"), ("h", b"short"), ("n", b"n")] {
+            assert_eq!(Place::read(&put(parts), PRESENT), Place::Unreadable, "{parts:?}");
         }
     }
 }

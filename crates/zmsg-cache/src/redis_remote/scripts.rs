@@ -1,58 +1,85 @@
-//! The changes that depend on what is there. Redis runs each as one step.
+//! What depends on what is there. Redis runs each as one step.
+//!
+//! An entry of another history than the server's present one is of before a crash or a failover,
+//! and counts as nothing. Each script finds out for itself on which server it runs.
 
-use zmsg_redis::Script;
+use zmsg_redis::{Script, history_script};
 
-/// `KEYS[1]`; the bytes of an entry, its TTL, the latest time of the server at which this is still
-/// wanted. 1 if it is there now, 0 if something else was, else the time of the server.
+/// `KEYS[1]`. What is there, what `PTTL` says, and the present history: for a cluster, whose
+/// connections lead to many servers.
+pub(super) static READ: Script =
+    history_script!("return {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1]), history}");
+
+/// `KEYS[1]`; the history in which the key was missed, the tag and what follows it of an entry, its
+/// TTL, the latest time of the server at which this is still wanted. 1 if it is there now, 0 if
+/// something else was, else the time of the server.
 ///
 /// A fill is right while a hold that was there when its load began lasts. One that the caller gave
-/// up on may reach a server that stood still after that hold has expired.
-pub(super) static FILL: Script = Script::new(
+/// up on may reach a server that stood still after that hold has expired; and one whose load began
+/// in another history may not have met the hold at all.
+pub(super) static FILL: Script = history_script!(
     r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if now > tonumber(ARGV[3]) then
+if now > tonumber(ARGV[5]) then
     return now
 end
-if redis.call('SET', KEYS[1], ARGV[1], 'NX', 'PX', ARGV[2]) then
-    return 1
+if history ~= ARGV[1] then
+    return 0
 end
-return 0
-",
+local found = redis.pcall('GETRANGE', KEYS[1], 0, 21)
+if type(found) == 'table' or string.sub(found, 3) == history then
+    return 0
+end
+redis.call('SET', KEYS[1], '\2' .. ARGV[2] .. history .. ARGV[3], 'PX', ARGV[4])
+return 1
+"
 );
 
-/// `KEYS[1]`; the bytes of the hold to put, its TTL. An invalidation puts the hold of nobody, which
-/// takes no other's place.
+/// `KEYS[1]`; the tag and what follows it of the hold to put, its TTL. An invalidation puts the hold
+/// of nobody, which takes no other's place.
 ///
 /// What is not a string is replaced like anything else.
-pub(super) static HOLD: Script = Script::new(
+pub(super) static HOLD: Script = history_script!(
     r"
-local found = redis.pcall('GET', KEYS[1])
-local tag = type(found) == 'string' and string.sub(found, 1, 2) or ''
-local put = ARGV[1]
-if tag == '\1c' or (tag == '\1h' and found ~= put) then
-    put = '\1c'
+local found = redis.pcall('GETRANGE', KEYS[1], 0, 38)
+local tag = ''
+if type(found) == 'string' and string.sub(found, 3, 22) == history then
+    tag = string.sub(found, 1, 2)
 end
-if tag == '\1h' or tag == '\1c' or tag == '\1n' then
-    if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[2]) then
+local put = '\2' .. ARGV[1] .. history .. ARGV[2]
+if tag == '\2c' or (tag == '\2h' and found ~= put) then
+    put = '\2c' .. history
+end
+if tag == '\2h' or tag == '\2c' or tag == '\2n' then
+    if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3]) then
         redis.call('SET', KEYS[1], put, 'KEEPTTL')
         return 1
     end
 end
-redis.call('SET', KEYS[1], put, 'PX', ARGV[2])
+redis.call('SET', KEYS[1], put, 'PX', ARGV[3])
 return 1
-",
+"
 );
 
-/// `KEYS[1]`; the bytes of the caller's hold, those of the entry, its TTL. 1 if it is there now.
-pub(super) static PUBLISH: Script = Script::new(
+/// `KEYS[1]`; the caller's token, the tag and what follows it of the entry, its TTL. 1 if it is
+/// there now.
+pub(super) static PUBLISH: Script = history_script!(
     r"
-if redis.pcall('GET', KEYS[1]) ~= ARGV[1] then
+if redis.pcall('GETRANGE', KEYS[1], 0, 38) ~= '\2h' .. history .. ARGV[1] then
     return 0
 end
-redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+redis.call('SET', KEYS[1], '\2' .. ARGV[2] .. history .. ARGV[3], 'PX', ARGV[4])
 return 1
-",
+"
+);
+
+/// `KEYS[1]`; the tag and what follows it of the entry, its TTL.
+pub(super) static SET: Script = history_script!(
+    r"
+redis.call('SET', KEYS[1], '\2' .. ARGV[1] .. history .. ARGV[2], 'PX', ARGV[3])
+return 1
+"
 );
 
 /// `KEYS[1]`; the bytes that could not be read. Removes them, if they still are there, and what is

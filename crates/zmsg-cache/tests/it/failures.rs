@@ -47,7 +47,7 @@ async fn a_repair_never_brings_an_old_value_back() {
         let read = reader.get_or_load(&key, &database.origin()).await.unwrap();
         assert_eq!(read, some("third"));
     }
-    assert_ne!(cluster.remote.get(&key).await.unwrap().and_then(|e| e.value), some("second"));
+    assert_ne!(cluster.remote.get(&key).await.unwrap().entry.and_then(|e| e.value), some("second"));
 }
 
 #[tokio::test]

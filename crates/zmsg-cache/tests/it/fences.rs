@@ -33,7 +33,7 @@ async fn a_load_that_an_update_overtook_fills_nothing() {
             let read = node.get_or_load(&key, &database.origin()).await.unwrap();
             assert_eq!(read, some("new"), "other node: {other_node}");
         }
-        assert_eq!(cluster.remote.get(&key).await.unwrap().unwrap().value, some("new"));
+        assert_eq!(cluster.remote.get(&key).await.unwrap().entry.unwrap().value, some("new"));
         assert_eq!(reader.stats().l2_fills_refused, 1);
     }
 }
@@ -76,7 +76,7 @@ async fn a_reader_between_a_delete_and_its_commit_does_not_cache_the_row() {
     database.commit(&key, None);
     assert!(node.publish(hold, None, None).await.unwrap());
     assert_eq!(node.get_or_load(&key, &database.origin()).await.unwrap(), None);
-    assert_eq!(cluster.remote.get(&key).await.unwrap().unwrap().value, None);
+    assert_eq!(cluster.remote.get(&key).await.unwrap().entry.unwrap().value, None);
     cluster.pass(policy().hold);
     for reader in [&node, &other] {
         assert_eq!(reader.get_or_load(&key, &database.origin()).await.unwrap(), None);
@@ -216,7 +216,7 @@ async fn a_load_slower_than_half_the_hold_does_not_fill_l2() {
     cluster.pass(policy().hold);
     paused.go();
     assert_eq!(read.await.unwrap().unwrap(), some("old"));
-    assert_eq!(cluster.remote.get(&key).await.unwrap(), None, "the hold had expired");
+    assert_eq!(cluster.remote.get(&key).await.unwrap().entry, None, "the hold had expired");
     assert_eq!(reader.stats().l2_fills_refused, 1);
     let read = writer.get_or_load(&key, &database.origin()).await.unwrap();
     assert_eq!(read, some("new"));
@@ -230,10 +230,10 @@ async fn a_hold_that_expired_before_the_commit_publishes_nothing_and_clears_l2()
     let hold = writer.begin_write(&key).await;
     cluster.pass(policy().hold);
     reader.get_or_load(&key, &database.origin()).await.unwrap();
-    assert_eq!(cluster.remote.get(&key).await.unwrap().unwrap().value, some("old"));
+    assert_eq!(cluster.remote.get(&key).await.unwrap().entry.unwrap().value, some("old"));
     database.commit(&key, some("new"));
     assert!(!writer.publish(hold, some("new"), None).await.unwrap());
-    assert_eq!(cluster.remote.get(&key).await.unwrap(), None);
+    assert_eq!(cluster.remote.get(&key).await.unwrap().entry, None);
     let read = writer.get_or_load(&key, &database.origin()).await.unwrap();
     assert_eq!(read, some("new"));
 }
@@ -254,7 +254,7 @@ async fn a_ttl_shorter_than_a_late_fill_keeps_the_value_out_of_l2() {
     cluster.pass(short * 2);
     paused.go();
     read.await.unwrap().unwrap();
-    assert_eq!(cluster.remote.get(&key).await.unwrap(), None);
+    assert_eq!(cluster.remote.get(&key).await.unwrap().entry, None);
     let read = writer.get_or_load(&key, &database.origin()).await.unwrap();
     assert_eq!(read, some("new"));
 }

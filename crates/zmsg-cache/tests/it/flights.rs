@@ -91,7 +91,7 @@ async fn a_load_whose_readers_have_all_gone_fills_all_the_same() {
     paused.go();
     cluster.quiet().await;
     assert_eq!(node.peek(key.as_str()), Some(some("row")));
-    assert_eq!(cluster.remote.get(&key).await.unwrap().unwrap().value, some("row"));
+    assert_eq!(cluster.remote.get(&key).await.unwrap().entry.unwrap().value, some("row"));
 }
 
 /// An origin that does not answer with a value.

@@ -44,7 +44,7 @@ async fn no_way_in_makes_an_entry_that_never_expires() {
     cluster.pass(policy().ttl);
     for key in [set, written, loaded, deleted] {
         assert_eq!(node.peek(key.as_str()), None, "{key:?}");
-        assert_eq!(cluster.remote.get(&key).await.unwrap(), None, "{key:?}");
+        assert_eq!(cluster.remote.get(&key).await.unwrap().entry, None, "{key:?}");
     }
 }
 
@@ -74,7 +74,7 @@ async fn the_ttl_is_the_calls_else_the_sources_else_the_default() {
     node.get_or_load(&source, &lasting).await.unwrap();
     node.get_or_load(&default, &database.origin()).await.unwrap();
     for (key, ttl) in [(call, 10 * SECOND), (source, 20 * SECOND), (default, policy().ttl)] {
-        assert_eq!(cluster.remote.get(&key).await.unwrap().unwrap().ttl_left, ttl, "{key:?}");
+        assert_eq!(cluster.remote.get(&key).await.unwrap().entry.unwrap().ttl_left, ttl, "{key:?}");
     }
 }
 
@@ -128,7 +128,7 @@ async fn what_is_cached_together_does_not_expire_together() {
     let mut rests = Vec::new();
     for n in 0..100 {
         node.set(&key(n), bytes("x"), Some(1000 * SECOND)).await.unwrap();
-        rests.push(cluster.remote.get(&key(n)).await.unwrap().unwrap().ttl_left);
+        rests.push(cluster.remote.get(&key(n)).await.unwrap().entry.unwrap().ttl_left);
     }
     assert!(rests.iter().all(|rest| (800..=1200).contains(&rest.as_secs())), "{rests:?}");
     rests.sort_unstable();

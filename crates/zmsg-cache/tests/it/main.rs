@@ -12,6 +12,8 @@ mod remote_none;
 #[cfg(feature = "redis")]
 mod remote_redis;
 #[cfg(feature = "redis")]
+mod remote_redis_history;
+#[cfg(feature = "redis")]
 mod remote_redis_nodes;
 
 mod batches;

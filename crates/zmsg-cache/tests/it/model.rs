@@ -16,7 +16,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use proptest::prelude::*;
-use zmsg_cache::{CachePolicy, HoldToken, NoRemote, Origin, RemoteCache, RemoteEntry, TieredCache};
+use zmsg_cache::{
+    CachePolicy, HoldToken, Lookup, NoRemote, Origin, RemoteCache, Stretch, TieredCache,
+};
 use zmsg_core::{Key, Level, Result};
 
 use crate::support::{Cluster, FlakyRemote, bytes, key, policy};
@@ -125,17 +127,23 @@ impl RemoteCache for Distant {
         self.inner.retains()
     }
 
-    async fn get(&self, key: &Key) -> Result<Option<RemoteEntry>> {
+    async fn get(&self, key: &Key) -> Result<Lookup> {
         self.trip(self.inner.get(key)).await
     }
 
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<RemoteEntry>>> {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Lookup>> {
         self.trip(self.inner.get_many(keys)).await
     }
 
-    async fn fill(&self, key: &Key, value: Option<&Bytes>, ttl: Duration) -> Result<bool> {
+    async fn fill(
+        &self,
+        key: &Key,
+        value: Option<&Bytes>,
+        ttl: Duration,
+        since: Stretch,
+    ) -> Result<bool> {
         self.fills.fetch_add(1, SeqCst);
-        let filled = self.trip(self.inner.fill(key, value, ttl)).await;
+        let filled = self.trip(self.inner.fill(key, value, ttl, since)).await;
         self.fills.fetch_sub(1, SeqCst);
         filled
     }

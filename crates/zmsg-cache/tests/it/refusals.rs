@@ -45,7 +45,7 @@ async fn what_a_hold_refused_is_kept_for_as_long_as_a_hold_lasts_and_not_in_l2()
     for reader in [&node, &other] {
         reader.get_or_load(&key, &database.origin()).await.unwrap();
     }
-    assert_eq!(cluster.remote.get(&key).await.unwrap(), None);
+    assert_eq!(cluster.remote.get(&key).await.unwrap().entry, None);
     cluster.pass(policy().hold - Duration::from_millis(1));
     for reader in [&node, &other] {
         assert_eq!(reader.peek(key.as_str()), Some(some("row")));
@@ -182,7 +182,7 @@ async fn many_keys_are_invalidated_at_once_in_both_tiers() {
         late.await.unwrap().unwrap();
         for key in &keys {
             assert_eq!(node.peek(key.as_str()), None, "{key:?}");
-            assert_eq!(cluster.remote.get(key).await.unwrap(), None, "{key:?}");
+            assert_eq!(cluster.remote.get(key).await.unwrap().entry, None, "{key:?}");
         }
         // The fences are open again.
         node.get_or_load(&keys[7], &database.origin()).await.unwrap();
@@ -205,6 +205,6 @@ async fn invalidating_many_keys_with_l2_away_is_an_error_that_a_repair_makes_up_
     flaky.set_broken(false);
     node.invalidate_many(&keys).await.unwrap();
     for key in &keys {
-        assert_eq!(cluster.remote.get(key).await.unwrap(), None);
+        assert_eq!(cluster.remote.get(key).await.unwrap().entry, None);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use zmsg_cache::conformance::RemoteHarness;
-use zmsg_cache::{MemoryRemote, RemoteCache};
+use zmsg_cache::{MemoryRemote, RemoteCache, Stretch};
 use zmsg_core::{Key, ManualClock};
 
 #[derive(Debug)]
@@ -36,7 +36,7 @@ async fn expired_entries_are_swept() {
     let cache = MemoryRemote::new(harness.0.clone());
     for n in 0..10_000 {
         let key = Key::new(format!("feed_{n}")).unwrap();
-        cache.fill(&key, None, Duration::from_millis(10)).await.unwrap();
+        cache.fill(&key, None, Duration::from_millis(10), Stretch::ONLY).await.unwrap();
         harness.0.advance(1);
     }
     let shown = format!("{cache:?}");

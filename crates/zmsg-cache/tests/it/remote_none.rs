@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use zmsg_cache::conformance::RemoteHarness;
-use zmsg_cache::{HoldToken, NoRemote, RemoteCache};
+use zmsg_cache::{HoldToken, Lookup, NoRemote, RemoteCache, Stretch};
 use zmsg_core::Key;
 
 #[derive(Debug)]
@@ -31,10 +31,11 @@ async fn every_lookup_misses_and_every_store_succeeds() {
     let (ttl, token) = (Duration::from_secs(1), HoldToken::generate());
     assert!(!NoRemote.retains());
     NoRemote.set(&key, &value, ttl).await.unwrap();
-    assert!(NoRemote.fill(&key, Some(&value), ttl).await.unwrap());
+    assert!(NoRemote.fill(&key, Some(&value), ttl, Stretch::ONLY).await.unwrap());
     NoRemote.hold(&key, token, ttl).await.unwrap();
     assert!(NoRemote.publish(&key, token, Some(&value), ttl).await.unwrap());
     NoRemote.invalidate(&key, ttl).await.unwrap();
-    assert_eq!(NoRemote.get(&key).await.unwrap(), None);
-    assert_eq!(NoRemote.get_many(&[key.clone(), key]).await.unwrap(), [None, None]);
+    assert_eq!(NoRemote.get(&key).await.unwrap().entry, None);
+    let found = NoRemote.get_many(&[key.clone(), key]).await.unwrap();
+    assert_eq!(found, [Lookup::only(None), Lookup::only(None)]);
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use tokio_util::task::TaskTracker;
 use zmsg_cache::conformance::{RemoteHarness, remote};
 use zmsg_cache::{HoldToken, RedisCache, RemoteCache};
-use zmsg_core::{ErrorKind, Key, Level};
+use zmsg_core::{ErrorKind, Key, Level, Result};
 use zmsg_redis::redis::{FromRedisValue, cmd};
 use zmsg_redis::{Redis, RedisOptions};
 use zmsg_testbed::private::{PrivateRedis, RedisOptions as PrivateOptions};
@@ -49,9 +50,20 @@ impl RemoteHarness for Shared {
     }
 }
 
+/// A fill after a look.
+pub(crate) async fn fill(
+    cache: &RedisCache,
+    key: &Key,
+    value: Option<&Bytes>,
+    ttl: Duration,
+) -> Result<bool> {
+    let since = cache.get(key).await?.at;
+    cache.fill(key, value, ttl, since).await
+}
+
 /// Holds are short in the suite: connecting is not to take of their time.
 async fn connected(cache: RedisCache) -> RedisCache {
-    cache.fill(&key("warm"), None, LONG).await.unwrap();
+    fill(&cache, &key("warm"), None, LONG).await.unwrap();
     cache
 }
 
@@ -63,7 +75,7 @@ macro_rules! in_turn {
 }
 
 #[derive(Debug)]
-struct Cluster(Vec<PrivateRedis>);
+pub(crate) struct Cluster(pub(crate) Vec<PrivateRedis>);
 
 #[async_trait]
 impl RemoteHarness for Cluster {
@@ -78,7 +90,7 @@ impl RemoteHarness for Cluster {
 }
 
 impl Cluster {
-    async fn start() -> Option<Self> {
+    pub(crate) async fn start() -> Option<Self> {
         let options = PrivateOptions::new().without_password().directive("cluster-enabled yes");
         let nodes = (0..3).map(|_| PrivateRedis::start(options.clone()));
         let nodes = nodes.collect::<Option<Vec<_>>>()?;
@@ -134,7 +146,12 @@ async fn a_cluster_keeps_the_same_promises() {
 }
 
 /// Sends a command about the place where the cache keeps this key.
-async fn at<T: FromRedisValue>(cache: &RedisCache, name: &str, key: &Key, args: &[&str]) -> T {
+pub(crate) async fn at<T: FromRedisValue>(
+    cache: &RedisCache,
+    name: &str,
+    key: &Key,
+    args: &[&str],
+) -> T {
     let redis = cache.redis();
     redis.query(cmd(name).arg(redis.key("c", key.as_str())).arg(args)).await.unwrap()
 }
@@ -148,20 +165,22 @@ async fn what_others_put_there_is_dropped_and_loaded_anew() {
         at::<()>(&cache, "SET", &text, &["{\"not\":\"ours\"}", "PX", "60000"]).await;
         at::<()>(&cache, "DEL", &list, &[]).await;
         at::<()>(&cache, "RPUSH", &list, &["x"]).await;
-        at::<()>(&cache, "SET", &eternal, &["\u{1}vvalue"]).await;
+        cache.set(&eternal, &bytes("value"), LONG).await.unwrap();
+        at::<()>(&cache, "PERSIST", &eternal, &[]).await;
     };
     let keys = [text.clone(), list.clone(), eternal.clone()];
     spoil().await;
     for key in &keys {
-        assert_eq!(cache.get(key).await.unwrap(), None, "{key:?}");
+        assert_eq!(cache.get(key).await.unwrap().entry, None, "{key:?}");
         assert_eq!(at::<u64>(&cache, "EXISTS", key, &[]).await, 0, "{key:?}");
     }
     assert_eq!(cache.stats().unreadable, 3);
     spoil().await;
-    assert_eq!(cache.get_many(&keys).await.unwrap(), [None, None, None]);
+    let found = cache.get_many(&keys).await.unwrap();
+    assert!(found.iter().all(|found| found.entry.is_none()), "{found:?}");
     assert_eq!(cache.stats().unreadable, 6);
     for key in &keys {
-        assert!(cache.fill(key, Some(&bytes("anew")), LONG).await.unwrap(), "{key:?}");
+        assert!(fill(&cache, key, Some(&bytes("anew")), LONG).await.unwrap(), "{key:?}");
     }
     // A writer does not wait for a reader to clean up.
     spoil().await;
@@ -178,7 +197,7 @@ async fn everything_ends_by_itself() {
     let forever = Duration::MAX;
     let [filled, set, held, published, invalid] =
         ["filled", "set", "held", "published", "invalid"].map(key);
-    cache.fill(&filled, None, forever).await.unwrap();
+    fill(&cache, &filled, None, forever).await.unwrap();
     cache.set(&set, &bytes("x"), forever).await.unwrap();
     cache.hold(&held, HoldToken::generate(), forever).await.unwrap();
     let token = HoldToken::generate();
@@ -197,7 +216,7 @@ async fn a_value_that_is_too_large_is_not_stored_and_the_bound_is_named() {
     let cache = cache.with_value_max(10);
     let (key, big) = (key("big"), bytes("x".repeat(11)));
     for error in [
-        cache.fill(&key, Some(&big), LONG).await.unwrap_err(),
+        fill(&cache, &key, Some(&big), LONG).await.unwrap_err(),
         cache.set(&key, &big, LONG).await.unwrap_err(),
     ] {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -207,7 +226,7 @@ async fn a_value_that_is_too_large_is_not_stored_and_the_bound_is_named() {
     let token = HoldToken::generate();
     cache.hold(&key, token, LONG).await.unwrap();
     assert!(!cache.publish(&key, token, Some(&big), LONG).await.unwrap());
-    assert!(!cache.fill(&key, None, LONG).await.unwrap());
+    assert!(!fill(&cache, &key, None, LONG).await.unwrap());
     assert!(cache.publish(&key, token, some("0123456789").as_ref(), LONG).await.unwrap());
     assert_eq!(cache.stats().too_large, 3);
 }
@@ -223,18 +242,19 @@ async fn a_fill_that_a_server_comes_to_too_late_is_refused() {
     let cache = RedisCache::new(redis.with_deadline(LONG));
     let key = key("late");
     // The server's time is known, and so is the script.
-    cache.fill(&crate::support::key("other"), None, LONG).await.unwrap();
+    fill(&cache, &crate::support::key("other"), None, LONG).await.unwrap();
     let hold = Duration::from_millis(300);
     cache.invalidate(&key, hold).await.unwrap();
+    let since = cache.get(&key).await.unwrap().at;
     server.pause();
     let old = bytes("from before the invalidation");
-    let mut fill = Box::pin(cache.fill(&key, Some(&old), LONG));
-    assert!(futures_util::poll!(&mut fill).is_pending());
+    let mut late = Box::pin(cache.fill(&key, Some(&old), LONG, since));
+    assert!(futures_util::poll!(&mut late).is_pending());
     // Past the hold, and past the deadline of a call: its caller would have left.
     let gone = redis.options().deadline + hold * 2;
-    assert!(tokio::time::timeout(gone, &mut fill).await.is_err());
+    assert!(tokio::time::timeout(gone, &mut late).await.is_err());
     server.resume();
-    assert!(!fill.await.unwrap(), "it came too late");
-    assert_eq!(cache.get(&key).await.unwrap(), None);
-    assert!(cache.fill(&key, Some(&bytes("loaded anew")), LONG).await.unwrap());
+    assert!(!late.await.unwrap(), "it came too late");
+    assert_eq!(cache.get(&key).await.unwrap().entry, None);
+    assert!(fill(&cache, &key, Some(&bytes("loaded anew")), LONG).await.unwrap());
 }

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 use zmsg_cache::{
-    CachePolicy, HoldToken, MemoryRemote, NoRemote, Origin, QuickCache, RemoteCache, RemoteEntry,
-    TieredCache,
+    CachePolicy, HoldToken, Lookup, MemoryRemote, NoRemote, Origin, QuickCache, RemoteCache,
+    Stretch, TieredCache,
 };
 use zmsg_core::{Clock, Error, ErrorKind, Key, Level, ManualClock, Result};
 
@@ -229,16 +229,22 @@ impl RemoteCache for FlakyRemote {
         self.inner.level()
     }
 
-    async fn get(&self, key: &Key) -> Result<Option<RemoteEntry>> {
+    async fn get(&self, key: &Key) -> Result<Lookup> {
         self.read(self.inner.get(key)).await
     }
 
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<RemoteEntry>>> {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Lookup>> {
         self.read(self.inner.get_many(keys)).await
     }
 
-    async fn fill(&self, key: &Key, value: Option<&Bytes>, ttl: Duration) -> Result<bool> {
-        self.write(self.inner.fill(key, value, ttl)).await
+    async fn fill(
+        &self,
+        key: &Key,
+        value: Option<&Bytes>,
+        ttl: Duration,
+        since: Stretch,
+    ) -> Result<bool> {
+        self.write(self.inner.fill(key, value, ttl, since)).await
     }
 
     async fn hold(&self, key: &Key, token: HoldToken, ttl: Duration) -> Result<()> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use zmsg::cache::{HoldToken, MemoryRemote, RemoteCache, RemoteEntry};
+use zmsg::cache::{HoldToken, Lookup, MemoryRemote, RemoteCache, Stretch};
 use zmsg::core::SystemClock;
 use zmsg::{Error, ErrorKind, Key, Level, Result, Zmsg, sql};
 
@@ -38,14 +38,20 @@ impl RemoteCache for Cut {
     fn level(&self) -> Level {
         self.inner.level()
     }
-    async fn get(&self, key: &Key) -> Result<Option<RemoteEntry>> {
+    async fn get(&self, key: &Key) -> Result<Lookup> {
         self.reach()?.get(key).await
     }
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<RemoteEntry>>> {
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Lookup>> {
         self.reach()?.get_many(keys).await
     }
-    async fn fill(&self, key: &Key, value: Option<&Bytes>, ttl: Duration) -> Result<bool> {
-        self.reach()?.fill(key, value, ttl).await
+    async fn fill(
+        &self,
+        key: &Key,
+        value: Option<&Bytes>,
+        ttl: Duration,
+        since: Stretch,
+    ) -> Result<bool> {
+        self.reach()?.fill(key, value, ttl, since).await
     }
     async fn hold(&self, key: &Key, token: HoldToken, ttl: Duration) -> Result<()> {
         self.reach()?.hold(key, token, ttl).await
@@ -77,14 +83,14 @@ async fn a_write_succeeds_without_the_remote_cache_and_its_invalidation_is_repai
     let zmsg = Zmsg::builder(config).remote(remote.clone()).open().await.unwrap();
     let _ = zmsg.put("greeting", "old").await.unwrap();
     let key = Key::new("greeting").unwrap();
-    assert!(remote.inner.get(&key).await.unwrap().is_some(), "L2 has the old value");
+    assert!(remote.inner.get(&key).await.unwrap().entry.is_some(), "L2 has the old value");
 
     remote.away.store(true, SeqCst);
     let _ = zmsg.put("greeting", "new").await.unwrap();
     assert_eq!(zmsg.get("greeting").await.unwrap().as_deref(), Some(&b"new"[..]));
     remote.away.store(false, SeqCst);
     eventually("the repair took the old value out of L2", || async {
-        remote.inner.get(&key).await.unwrap().is_none()
+        remote.inner.get(&key).await.unwrap().entry.is_none()
     })
     .await;
     assert_eq!(zmsg.get("greeting").await.unwrap().as_deref(), Some(&b"new"[..]));
