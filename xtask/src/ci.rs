@@ -33,21 +33,6 @@ pub(crate) const WITH_NET: &str = "run --quiet --package xtask --features net --
 /// A stream of real messages, if somebody put it beside the repository.
 const RECORDED: &str = "../shared/data/CollegeMsg.txt";
 
-/// The faults of every run. Left out is a Redis that comes back with an older copy of its memory:
-/// for as long as the guarantees say it may show an older absence, which `feed` does not forgive.
-const FAULTS: [&str; 10] = [
-    "--only=postgres",
-    "--only=redis-killed",
-    "--only=redis-paused",
-    "--only=redis-reset",
-    "--only=redis-full",
-    "--only=redis-read-only",
-    "--only=redis-replaced",
-    "--only=redis-flushed",
-    "--only=both",
-    "--only=nodes",
-];
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Verdict {
     Passed,
@@ -176,7 +161,7 @@ fn faults() -> Result<Verdict> {
     if binaries.postgres.is_none() || binaries.redis.is_none() {
         return Ok(Verdict::Skipped("the programs of servers are not on this machine"));
     }
-    cargo(WITH_NET).at_root().with(["faults"]).with(FAULTS).run()?;
+    cargo(WITH_NET).at_root().with(["faults"]).run()?;
     Ok(Verdict::Passed)
 }
 

@@ -3,9 +3,11 @@
 mod scenario; // start here: the faults
 mod of_postgres;
 mod of_redis;
+mod of_redises;
 mod of_both;
 mod stage;
 mod servers;
+mod redises;
 mod process;
 mod sql;
 mod resp;
@@ -20,6 +22,7 @@ use zmsg_testbed::private::Binaries;
 
 use crate::feed::{self, Profile};
 use process::Process;
+use redises::Redises;
 use scenario::{SCENARIOS, Scenario};
 use servers::{Servers, tail};
 use sql::Sql;
@@ -124,8 +127,10 @@ fn play(scenario: &Scenario, servers: &Servers, program: &Path, messages: u64) -
     if scenario.processes > 1 {
         args.extend(["--processes".to_owned(), scenario.processes.to_string()]);
     }
-    let feed = Process::start(program, &servers.place(&database), scratch.path(), &args)?;
-    let mut stage = Stage { servers, sql, feed, messages };
+    let redises = Redises::start(scenario.redis, &servers.redis_server)?;
+    let place = servers.place(&database, &redises);
+    let feed = Process::start(program, &place, scratch.path(), &args)?;
+    let mut stage = Stage { servers, redises: &redises, sql, feed, messages };
     let ended = (scenario.strike)(&mut stage).and_then(|struck| {
         ensure!(stage.feed.is_running(), "feed ended before the fault was over");
         let status = stage.feed.end(BOUND)?;

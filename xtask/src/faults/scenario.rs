@@ -2,10 +2,11 @@
 
 use anyhow::Result;
 
+use super::redises::Topology;
 use super::servers::Servers;
 use super::sql::Sql;
 use super::stage::Stage;
-use super::{of_both, of_postgres, of_redis};
+use super::{of_both, of_postgres, of_redis, of_redises};
 
 /// A fault in the middle of a run.
 #[derive(Debug)]
@@ -15,6 +16,8 @@ pub(super) struct Scenario {
     pub(super) what: &'static str,
     /// Processes that share the run.
     pub(super) processes: u32,
+    /// What Redis is.
+    pub(super) redis: Topology,
     /// Before the example starts, in its empty database.
     pub(super) prepare: fn(&Servers, &mut Sql) -> Result<()>,
     /// In the middle of the run. Undoes what it did, proves that it struck, and says how.
@@ -27,12 +30,17 @@ const fn scenario(
     what: &'static str,
     strike: fn(&mut Stage<'_>) -> Result<String>,
 ) -> Scenario {
-    Scenario { name, what, processes: 1, prepare: |_, _| Ok(()), strike }
+    let redis = Topology::One;
+    Scenario { name, what, processes: 1, redis, prepare: |_, _| Ok(()), strike }
 }
 
 impl Scenario {
     const fn processes(self, processes: u32) -> Self {
         Self { processes, ..self }
+    }
+
+    const fn on(self, redis: Topology) -> Self {
+        Self { redis, ..self }
     }
 
     const fn prepared(self, prepare: fn(&Servers, &mut Sql) -> Result<()>) -> Self {
@@ -97,6 +105,18 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         of_redis::replaced,
     ),
     scenario("redis-flushed", "Redis forgets everything, seven times", of_redis::flushed),
+    scenario(
+        "redis-sentinel",
+        "the master is killed, sentinels promote its replica, and the old one comes back",
+        of_redises::failed_over,
+    )
+    .on(Topology::Sentinels),
+    scenario(
+        "redis-cluster",
+        "each master of a cluster is killed, and starts again with what it had saved long before",
+        of_redises::node_older,
+    )
+    .on(Topology::Cluster),
     scenario("both-killed", "both servers are killed at once", of_both::killed),
     scenario("both-parted", "the network passes nothing on for two seconds", of_both::parted),
     scenario("nodes-killed", "of four processes at once: both servers are killed", of_both::killed)

@@ -1,11 +1,14 @@
 //! The servers that are harmed, and what stands before them.
 
+use std::path::PathBuf;
+
 use anyhow::{Context as _, Result};
 use zmsg_testbed::private::{
     Binaries, PostgresOptions, PrivatePostgres, PrivateRedis, RedisOptions,
 };
 use zmsg_testbed::{Database, Postgres, Proxy};
 
+use super::redises::Redises;
 use crate::feed::Place;
 
 /// PostgreSQL and Redis of our own, each behind a proxy. Scenarios share them, one after the
@@ -16,6 +19,8 @@ pub(super) struct Servers {
     pub(super) redis: PrivateRedis,
     pub(super) before_postgres: Proxy,
     pub(super) before_redis: Proxy,
+    /// The program, for scenarios that need more of them.
+    pub(super) redis_server: PathBuf,
 }
 
 impl Servers {
@@ -32,7 +37,8 @@ impl Servers {
         let redis = PrivateRedis::launch(program, &RedisOptions::new())?;
         let before_postgres = Proxy::before(&postgres.url());
         let before_redis = Proxy::before(&redis.url());
-        Ok(Self { postgres, redis, before_postgres, before_redis })
+        let redis_server = program.to_owned();
+        Ok(Self { postgres, redis, before_postgres, before_redis, redis_server })
     }
 
     /// An empty database, dropped with the returned value.
@@ -44,11 +50,13 @@ impl Servers {
         Ok(runtime.block_on(Postgres::at(self.postgres.url()).database()))
     }
 
-    /// Where the engine finds this database: through the proxies.
-    pub(super) fn place(&self, database: &Database) -> Place {
+    /// Where the engine finds this database, and Redis: through the proxies, but for servers that
+    /// tell their addresses themselves.
+    pub(super) fn place(&self, database: &Database, redises: &Redises) -> Place {
+        let shared = || self.before_redis.url(&self.redis.url());
         Place {
             postgres: database.url_at(self.before_postgres.addr()),
-            redis: self.before_redis.url(&self.redis.url()),
+            redis: redises.url().unwrap_or_else(shared),
             namespace: database.name().to_owned(),
         }
     }

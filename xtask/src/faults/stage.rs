@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 use zmsg_testbed::private::until;
 
 use super::process::Process;
+use super::redises::Redises;
 use super::servers::Servers;
 use super::sql::Sql;
 
@@ -16,6 +17,8 @@ const BOUND: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Stage<'a> {
     pub(super) servers: &'a Servers,
+    /// Other servers of Redis than the one that is shared.
+    pub(super) redises: &'a Redises,
     /// Past the proxy.
     pub(super) sql: Sql,
     pub(super) feed: Process,
