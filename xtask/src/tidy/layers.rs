@@ -13,8 +13,9 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("zmsg-cache", &["zmsg-core", "zmsg-redis"]),
     ("zmsg-bloom", &["zmsg-core", "zmsg-redis"]),
     ("zmsg-idgen", &["zmsg-core", "zmsg-sqlbuilder", "zmsg-store"]),
-    ("zmsg-queue", &["zmsg-core", "zmsg-sqlbuilder", "zmsg-store"]),
-    ("zmsg-aggregate", &["zmsg-core", "zmsg-sqlbuilder", "zmsg-store"]),
+    ("zmsg-wal", &["zmsg-core"]),
+    ("zmsg-queue", &["zmsg-core", "zmsg-sqlbuilder", "zmsg-store", "zmsg-wal"]),
+    ("zmsg-aggregate", &["zmsg-core", "zmsg-sqlbuilder", "zmsg-store", "zmsg-wal"]),
     ("zmsg", BELOW_THE_FACADE),
     ("zmsg-benches", WHOLE_ENGINE),
     ("zmsg-testbed", &[]),
@@ -29,6 +30,7 @@ const BELOW_THE_FACADE: &[&str] = &[
     "zmsg-cache",
     "zmsg-bloom",
     "zmsg-idgen",
+    "zmsg-wal",
     "zmsg-queue",
     "zmsg-aggregate",
 ];
@@ -42,6 +44,7 @@ const WHOLE_ENGINE: &[&str] = &[
     "zmsg-cache",
     "zmsg-bloom",
     "zmsg-idgen",
+    "zmsg-wal",
     "zmsg-queue",
     "zmsg-aggregate",
 ];

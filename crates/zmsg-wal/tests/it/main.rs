@@ -1,0 +1,3 @@
+//! The log on real files, and on a file system that fails.
+
+mod basics;
