@@ -107,7 +107,7 @@ impl Reader {
 
     fn step(&mut self) -> Result<Step> {
         let Some(place) = &mut self.at else { return Ok(Step::End) };
-        if place.offset >= place.window.end() {
+        if place.offset >= place.window.end() || self.next > place.spot.upto {
             return Ok(self.end_of_segment());
         }
         let number = place.spot.entry.header.number;
@@ -139,8 +139,11 @@ impl Reader {
         if spot.version != place.spot.version {
             return Step::Again;
         }
-        if let Some(after) = spot.after {
+        let is_here = spot.entry.header == place.spot.entry.header;
+        if let Some(after) = spot.after.filter(|_| is_here) {
             self.next = self.next.max(after);
+        }
+        if spot.after.is_some() || !is_here {
             // Another segment: the place is looked for anew.
             place.spot.version = u64::MAX;
             return Step::Again;

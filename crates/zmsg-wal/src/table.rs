@@ -35,6 +35,8 @@ pub(crate) struct Table {
 pub(crate) struct Spot {
     pub(crate) entry: Entry,
     pub(crate) version: u64,
+    /// The last sequence of it that counts, if another segment follows.
+    pub(crate) upto: u64,
     /// The first sequence of the segment after it, if there is one.
     pub(crate) after: Option<u64>,
 }
@@ -69,8 +71,10 @@ impl Table {
         let entries = locked(&self.entries);
         let index = entries.iter().rposition(|entry| entry.header.first_seq <= seq).unwrap_or(0);
         let entry = *entries.get(index)?;
-        let after = entries.get(index + 1).map(|next| next.header.first_seq);
-        Some(Spot { entry, version: self.version.load(Acquire), after })
+        let next = entries.get(index + 1).map(|next| next.header);
+        let upto = next.map_or(u64::MAX, |next| next.synced_through);
+        let after = next.map(|next| next.first_seq);
+        Some(Spot { entry, version: self.version.load(Acquire), upto, after })
     }
 
     /// The first segment, if all its records are below `seq` and another follows.

@@ -1,3 +1,11 @@
-//! For tests: file systems that fail, and a log that breaks its rules.
+//! For tests: a disk in memory that fails on demand and loses its power, and a log that breaks its
+//! rules.
+
+mod crash;
+mod disk;
+mod fault;
 
 pub use crate::sabotage::Sabotage;
+pub use crash::{CrashPoint, Survival};
+pub use disk::{Disk, Note};
+pub use fault::{Fault, FaultKind};

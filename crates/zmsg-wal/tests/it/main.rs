@@ -1,3 +1,9 @@
-//! The log on real files, and on a file system that fails.
+//! The log on real files, and on a disk in memory that fails and loses its power.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod basics;
+mod damage;
+mod faults;
+mod power_cut;
+mod support;

@@ -1,0 +1,95 @@
+//! Power cuts: every prefix of what was done to the disk, with what was not synced lost, kept, or
+//! mixed; recovered, checked, cut again while it recovers, and used on.
+
+mod model;
+mod scenario;
+
+use model::{Promise, verdict};
+use scenario::{Generation, States};
+use zmsg_wal::testing::{CrashPoint, Sabotage, Survival};
+
+/// How many crash states the ordinary run checks; `ZMSG_WAL_CRASH_STATES` asks for more.
+const STATES: usize = 20_000;
+
+/// By when a broken rule has to be found.
+const SABOTAGED_STATES: usize = 60_000;
+
+fn states() -> usize {
+    let asked = std::env::var("ZMSG_WAL_CRASH_STATES").ok();
+    asked.and_then(|text| text.parse().ok()).unwrap_or(STATES)
+}
+
+/// Checks that many states, or says what is wrong with one of them.
+fn search(sabotage: Sabotage, states: usize) -> Result<States, String> {
+    let mut counted = States::default();
+    for seed in 0.. {
+        let mut generation = Generation::first(seed, sabotage);
+        for _ in 0..3 {
+            generation.run();
+            check_all(&generation, &mut counted)
+                .map_err(|wrong| format!("seed {seed}, {wrong}"))?;
+            if counted.checked >= states {
+                return Ok(counted);
+            }
+            if !generation.next() {
+                break;
+            }
+        }
+    }
+    Ok(counted)
+}
+
+fn check_all(generation: &Generation, counted: &mut States) -> Result<(), String> {
+    let survivals = [
+        Survival::Nothing,
+        Survival::Everything,
+        Survival::Some { block: 512 },
+        Survival::Some { block: 4096 },
+        Survival::Some { block: 64 },
+        Survival::Data,
+        Survival::Names,
+    ];
+    for after in generation.begin..=generation.disk.journal_len() {
+        for survival in survivals {
+            let point = CrashPoint { after, survival, seed: counted.checked as u64 };
+            let (disk, notes) = generation.disk.crash(point);
+            let promise = Promise::new(&generation.before, &notes);
+            verdict(&disk, generation, &promise, point)
+                .map_err(|wrong| format!("{point:?}: {wrong}"))?;
+            counted.checked += 1;
+        }
+    }
+    counted.torn += generation.torn;
+    Ok(())
+}
+
+#[test]
+fn a_power_cut_loses_nothing_that_was_acknowledged_as_synced() {
+    let begun = std::time::Instant::now();
+    let counted = search(Sabotage::Nothing, states()).unwrap();
+    println!("{} crash states in {:?}", counted.checked, begun.elapsed());
+}
+
+/// The check is worth something: it finds each of these.
+macro_rules! found {
+    ($($name:ident: $sabotage:ident,)+) => {
+        $(#[test]
+        fn $name() {
+            let found = search(Sabotage::$sabotage, SABOTAGED_STATES);
+            let wrong = found.expect_err("the sabotage was not noticed");
+            println!("{wrong}");
+        })+
+    };
+}
+
+found! {
+    the_check_finds_a_sync_that_was_left_out: SkipSync,
+    the_check_finds_an_acknowledgement_before_the_sync: AcknowledgeBeforeSync,
+    the_check_finds_a_segment_that_was_named_before_its_header_was_synced: SkipHeaderSync,
+    the_check_finds_a_name_that_was_not_synced: SkipDirSync,
+    the_check_finds_a_failed_sync_that_was_believed_the_second_time: RetryFailedSync,
+    the_check_finds_a_checksum_that_was_ignored: IgnoreCrc,
+    the_check_finds_a_sequence_that_was_used_twice: ReuseSequence,
+    the_check_finds_a_segment_that_went_before_its_checkpoint: RemoveBeforeCheckpoint,
+    the_check_finds_an_unsynced_tail_that_was_trusted: TrustUnsynced,
+}
