@@ -6,6 +6,8 @@ mod reader;
 mod recovery;
 mod options;
 mod stats;
+mod verify;
+mod salvage;
 
 mod open;
 mod writer;
@@ -21,6 +23,7 @@ mod checkpoint;
 mod codec;
 mod format;
 mod scan;
+mod walk;
 mod window;
 
 mod error;
@@ -35,4 +38,6 @@ pub use log::Log;
 pub use options::{Compression, Durability, LogOptions, SyncPolicy};
 pub use reader::{Reader, Record};
 pub use recovery::Recovered;
+pub use salvage::salvage;
 pub use stats::LogStats;
+pub use verify::{Damage, SegmentReport, Verified, verify};

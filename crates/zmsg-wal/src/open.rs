@@ -166,7 +166,7 @@ impl Opening<'_> {
         let header = Header {
             stream,
             number: old.number + 1,
-            first_seq: tail.proven + 1,
+            first_seq: old.first_seq.max(tail.proven + 1),
             synced_through: tail.proven,
             ceiling: next.max(old.ceiling),
             salt: salt(),

@@ -4,6 +4,11 @@
 
 mod basics;
 mod damage;
+mod durability;
 mod faults;
+mod formats;
 mod power_cut;
+mod processes;
+mod reading;
+mod repair;
 mod support;
