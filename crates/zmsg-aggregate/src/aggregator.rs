@@ -13,7 +13,7 @@ use zmsg_store::SqlStore;
 
 use crate::buffer::{BatchKey, Incoming, Shard};
 use crate::deadline::from_now;
-use crate::flush::{Catalog, FlushObserver, Ledger};
+use crate::flush::{Catalog, FlushObserver, Ledger, Patience};
 use crate::flusher::Flusher;
 use crate::lane::Lane;
 use crate::policy::FlushPolicy;
@@ -74,7 +74,9 @@ impl Aggregator {
         tracker: TaskTracker,
     ) -> Result<Self> {
         policy.check()?;
-        let ledger = Ledger { store, clock, stream: Uuid::now_v7(), catalog: Catalog::default() };
+        let (stream, catalog) = (Uuid::now_v7(), Catalog::default());
+        let patience = Patience::new(policy.patience);
+        let ledger = Ledger { store, clock, stream, catalog, patience };
         ledger.check_store().await?;
         Ok(Self(Arc::new(Inner {
             policy,

@@ -22,6 +22,10 @@ pub struct FlushPolicy {
     pub bytes_max: u64,
     /// The delays between attempts of a flush that failed. Default 50 ms, doubling to 5 s.
     pub retry: Backoff,
+    /// For how long an operation is tried alone that the database stops each time because it runs
+    /// for too long, while others take effect; then it is a dead letter. Ten times as long while
+    /// nothing else takes effect. Default 30 s.
+    pub patience: Duration,
     /// What becomes of an operation without a row that says nothing of its own. Default
     /// [`OnMissing::DeadLetter`].
     pub on_missing: OnMissing,
@@ -36,6 +40,7 @@ impl Default for FlushPolicy {
             age_max: Duration::from_secs(5),
             bytes_max: 64 << 20,
             retry: Backoff::new(Duration::from_millis(50), Duration::from_secs(5)),
+            patience: Duration::from_secs(30),
             on_missing: OnMissing::DeadLetter,
         }
     }

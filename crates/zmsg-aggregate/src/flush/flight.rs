@@ -13,6 +13,7 @@ use super::FlushGuard;
 use super::group::{Group, Origin, groups_of};
 use super::ledger::{Ledger, Standing};
 use super::letter;
+use super::parked::Parked;
 use super::plan;
 use super::script::{Blame, Missing, Script};
 use super::steps::MISSING;
@@ -36,13 +37,15 @@ pub(crate) struct Flight {
     divided: usize,
     /// The last lot that was given to a part.
     lots: u32,
+    /// How many attempts others got in the way of.
+    contended: u32,
+    /// How often the database stopped a statement of its groups.
+    pub(super) stops: u32,
     /// Why every group is to be committed as a dead letter first, once that was decided: a try
     /// whose answer was lost is found out by trying the same again.
     parking: Option<String>,
-    /// What is left to try of a parked flight, last first.
-    pub(super) ranges: Vec<Range<usize>>,
-    /// The last of them was sent, and what became of it was not seen.
-    pub(super) in_doubt: bool,
+    /// What is left to try of a parked flight.
+    pub(super) parked: Parked,
     /// Somebody else moved the ledger: nothing more may be flushed from this shard.
     pub(crate) ledger_moved: bool,
     pub(super) landing: Landing,
@@ -88,10 +91,19 @@ const DIVIDED_MAX: usize = 24;
 const PARTS: usize = 8;
 
 /// After so many attempts in a row that others got in the way of, the flush counts as failed.
-const CONTENDED_MAX: u32 = 8;
+pub(super) const CONTENDED_MAX: u32 = 8;
+
+/// After so many attempts that others got in the way of, parts of the flight are tried apart: each
+/// of many statements need not get through at the same time as all of the others.
+const CONTENDED_WHOLE_MAX: u32 = 12;
+
+/// After so many attempts in which the database stopped a statement of a group, parts of the flight
+/// are tried apart.
+const STOPPED_WHOLE_MAX: u32 = 3;
 
 /// How long to get out of the way of others.
-const OUT_OF_THE_WAY: Backoff = Backoff::new(Duration::from_millis(2), Duration::from_millis(100));
+pub(super) const OUT_OF_THE_WAY: Backoff =
+    Backoff::new(Duration::from_millis(2), Duration::from_millis(100));
 
 /// A lost answer is asked for so often before the attempt counts as failed.
 const RESOLVED_MAX: usize = 3;
@@ -107,9 +119,10 @@ impl Flight {
             refused_one_by_one: 0,
             divided: 0,
             lots: 0,
+            contended: 0,
+            stops: 0,
             parking: None,
-            ranges: Vec::new(),
-            in_doubt: false,
+            parked: Parked::new(Vec::new()),
             ledger_moved: false,
             landing,
             guard: None,
@@ -179,10 +192,12 @@ impl Flight {
         let facts = plan::facts(ledger, &self.groups).await?;
         let mut own = vec![self.advance(ledger)];
         own.extend(ledger.durable());
+        own.extend(self.watchful(ledger));
         let missing = Missing::Keep(self.origin(ledger), ledger.clock.wall());
         let mut script = Script::of(own, self.checks(), &self.groups, &facts, missing)?;
         let failed = match ledger.store.execute_all(std::mem::take(&mut script.steps)).await {
             Ok(outcomes) => {
+                ledger.patience.note_landed();
                 self.took_effect(&script, &outcomes)?;
                 return Ok(Attempt::Reached(Phase::Landed));
             }
@@ -196,7 +211,18 @@ impl Flight {
         match judge(&failed, script.own()) {
             Verdict::Retry if is_contention(&failed.error) => {
                 script.note_contention();
+                self.contended += 1;
+                if self.contended > CONTENDED_WHOLE_MAX && self.groups.len() > 1 {
+                    return self.park(ledger, in_parts(&failed)).await;
+                }
                 Ok(Attempt::Contended(failed.error))
+            }
+            Verdict::Retry if script.has_stopped(&failed) => {
+                self.stops += 1;
+                if self.stops >= STOPPED_WHOLE_MAX {
+                    return self.park(ledger, in_parts(&failed)).await;
+                }
+                Err(failed.error)
             }
             Verdict::Retry => Err(failed.error),
             Verdict::Resolve => self.resolve(ledger, failed.error).await,
@@ -312,6 +338,9 @@ impl Flight {
         let failed = match ledger.store.execute_all(steps).await {
             Ok(_) => return Ok(self.parked()),
             Err(failed) if judge(&failed, usize::MAX) == Verdict::Resolve => failed.error,
+            Err(failed) if is_contention(&failed.error) => {
+                return Ok(Attempt::Contended(failed.error));
+            }
             Err(failed) => return Err(failed.error),
         };
         let (from, to) = (self.info.from, self.info.to);
@@ -323,7 +352,7 @@ impl Flight {
     }
 
     fn parked(&mut self) -> Attempt {
-        self.ranges = self.open_ranges();
+        self.parked = Parked::new(self.open_ranges());
         Attempt::Reached(Phase::Parked)
     }
 
@@ -338,7 +367,7 @@ impl Flight {
         }
     }
 
-    /// The runs of groups that were not refused, last first.
+    /// The runs of groups that were not refused.
     fn open_ranges(&self) -> Vec<Range<usize>> {
         let mut ranges: Vec<Range<usize>> = Vec::new();
         for (at, group) in self.groups.iter().enumerate() {
@@ -350,8 +379,12 @@ impl Flight {
                 _ => ranges.push(at..at + 1),
             }
         }
-        ranges.reverse();
         ranges
+    }
+
+    /// Once a statement was stopped, waits for locks are to be told apart from what runs long.
+    pub(super) fn watchful(&self, ledger: &Ledger) -> Option<Step> {
+        (self.stops > 0).then(|| ledger.watchful()).flatten()
     }
 
     fn advance(&self, ledger: &Ledger) -> Step {
@@ -378,6 +411,10 @@ enum Attempt {
 
 fn searching(failed: &StepError) -> String {
     format!("kept while the refused one is searched for: {failed}")
+}
+
+fn in_parts(failed: &StepError) -> String {
+    format!("kept while its flush is sent in parts: {failed}")
 }
 
 fn missing() -> Error {

@@ -8,6 +8,7 @@ use zmsg_sqlbuilder::Dialect;
 use zmsg_store::{Expect, SqlStore, Step};
 
 use super::catalog::Catalog;
+use super::suspicion::Patience;
 
 /// The ledger rows of one stream.
 ///
@@ -20,6 +21,7 @@ pub(crate) struct Ledger {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) stream: Uuid,
     pub(crate) catalog: Catalog,
+    pub(crate) patience: Patience,
 }
 
 /// Where a flush stands by its ledger row.
@@ -65,6 +67,24 @@ impl Ledger {
             Dialect::Postgres => Some(Step::any(Statement::query(
                 "SELECT set_config('synchronous_commit', 'on', true) \
                  WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply')",
+                Vec::new(),
+            ))),
+        }
+    }
+
+    /// The step that lets the statements behind it wait for a lock for a quarter of their time at
+    /// most: one that waits fails as such (55P03), and one that is stopped (57014) ran for all of
+    /// its time by itself.
+    pub(super) fn watchful(&self) -> Option<Step> {
+        match self.store.dialect() {
+            Dialect::Sqlite => None,
+            Dialect::Postgres => Some(Step::any(Statement::query(
+                "SELECT set_config('lock_timeout', shorter.wait, true) FROM (\
+                   SELECT greatest(1, whole.setting::int / 4)::text AS wait \
+                   FROM pg_settings AS whole, pg_settings AS lock \
+                   WHERE whole.name = 'statement_timeout' AND whole.setting::int > 0 \
+                   AND lock.name = 'lock_timeout' \
+                   AND lock.setting::int NOT BETWEEN 1 AND whole.setting::int / 4) AS shorter",
                 Vec::new(),
             ))),
         }

@@ -3,7 +3,8 @@
 //! [`Flight`] takes a seal through its attempts; [`Group`] is what becomes one statement, or a row
 //! of one; `ledger` is the compare-and-set that makes the effect exactly-once; `letter` keeps what
 //! the database refuses, with a `payload` to try it again; `isolate` finds it where the database
-//! does not say which it was.
+//! does not say which it was, from what is `parked`; `suspicion` says when an operation that only
+//! runs for too long is to blame.
 //!
 //! A group by itself is written by `steps`, for any column of any table. On PostgreSQL `plan` puts
 //! groups together that `bulk` writes as one statement, where the server's `catalog` says that
@@ -28,7 +29,9 @@ mod ledger;
 
 mod isolate;
 mod letter;
+mod parked;
 mod payload;
+mod suspicion;
 mod verdict;
 
 mod observer;
@@ -40,6 +43,7 @@ pub use steps::steps_for;
 pub(crate) use catalog::Catalog;
 pub(crate) use flight::{Flight, Landing};
 pub(crate) use ledger::Ledger;
+pub(crate) use suspicion::Patience;
 
 #[cfg(test)]
 pub(crate) use group::merge;

@@ -14,6 +14,7 @@ use super::letter::{LetterRow, is_conflict, uuid_at};
 use super::lock_order::table_lock;
 use super::plan::{Facts, Part, parts};
 use super::steps::MISSING;
+use super::verdict::is_stopped;
 
 /// A transaction of a flight: bookkeeping, checks, locks, and then the parts, a step each.
 #[derive(Debug)]
@@ -97,6 +98,11 @@ impl Script {
     /// How many steps are bookkeeping, checks included.
     pub(super) fn own(&self) -> usize {
         self.checks.end
+    }
+
+    /// Whether the database stopped what the groups do, locks included, because it ran for too long.
+    pub(super) fn has_stopped(&self, failed: &StepError) -> bool {
+        is_stopped(&failed.error) && failed.step.is_some_and(|step| step >= self.own())
     }
 
     /// Others changed the same rows: from now on they are locked in order.

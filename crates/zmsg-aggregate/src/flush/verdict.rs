@@ -47,8 +47,22 @@ pub(super) fn judge(failed: &StepError, own: usize) -> Verdict {
 /// True if others changed the same rows at the same time: deadlocks, and transactions that cannot
 /// be put in an order. Only PostgreSQL has them; its code says so.
 pub(super) fn is_contention(error: &Error) -> bool {
-    let in_the_way = |(name, code)| name == "code" && matches!(code, "40001" | "40P01");
-    error.is_temporary() && error.context().any(in_the_way)
+    has_code(error, &["40001", "40P01"])
+}
+
+/// True if somebody else held a lock for longer than a statement waits for one.
+pub(super) fn is_locked_out(error: &Error) -> bool {
+    has_code(error, &["55P03"])
+}
+
+/// True if the database stopped a statement because it ran for too long.
+pub(super) fn is_stopped(error: &Error) -> bool {
+    has_code(error, &["57014"])
+}
+
+fn has_code(error: &Error, codes: &[&str]) -> bool {
+    error.is_temporary()
+        && error.context().any(|(name, code)| name == "code" && codes.contains(&code))
 }
 
 #[cfg(test)]

@@ -22,6 +22,7 @@ mod columns;
 mod server;
 
 mod faults;
+mod again_and_again;
 
 /// Whether this suite runs on PostgreSQL; else it runs on SQLite.
 const ON_A_SERVER: bool = true;

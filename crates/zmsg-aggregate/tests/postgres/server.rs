@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zmsg_aggregate::{Aggregator, FlushObserver, FlushPolicy, Unobserved};
 use zmsg_core::{Backoff, IntoTask, Result, Statement, SystemClock};
-use zmsg_sqlbuilder::OpBuilder;
 use zmsg_store::{PostgresOptions, PostgresStore, SqlStore};
 
 use crate::database::create_feeds;
@@ -67,8 +66,12 @@ impl Server {
     ) -> Node {
         let store = connect(options, &self.tracker).await;
         let retry = Backoff::new(Duration::from_millis(5), Duration::from_millis(50));
-        let policy =
-            FlushPolicy { interval: Duration::from_millis(5), retry, ..FlushPolicy::default() };
+        let policy = FlushPolicy {
+            interval: Duration::from_millis(5),
+            retry,
+            patience: Duration::from_millis(200),
+            ..FlushPolicy::default()
+        };
         let clock = Arc::new(SystemClock);
         let aggregator = Aggregator::open(store, policy, clock, observer, self.tracker.clone());
         let aggregator = aggregator.await.unwrap();
@@ -83,8 +86,8 @@ async fn connect(options: PostgresOptions, tracker: &TaskTracker) -> Arc<dyn Sql
 }
 
 impl Node {
-    pub(crate) fn submit(&self, op: OpBuilder) {
-        let _ = self.aggregator.submit(None, op.into_task().unwrap()).unwrap();
+    pub(crate) fn submit(&self, task: impl IntoTask) {
+        let _ = self.aggregator.submit(None, task.into_task().unwrap()).unwrap();
     }
 
     /// Stops the loop and flushes the rest, however often that fails.
