@@ -142,7 +142,14 @@ impl Closing {
         if let Some(member) = &self.member {
             // Nothing writes any more. A row that stays is forgotten without us.
             let until = until.max(Instant::now() + GRACE);
-            let _ = timeout_at(until, member.leave()).await;
+            let whole = report.lost_periodic == 0 && report.late.is_empty();
+            let leave = async {
+                if whole {
+                    member.forget_flushes().await;
+                }
+                member.leave().await;
+            };
+            let _ = timeout_at(until, leave).await;
         }
         report.part("ids", until, ids.close()).await;
         report.part("task queue", until, writer.queue.close()).await;

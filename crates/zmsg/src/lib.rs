@@ -50,6 +50,7 @@ mod upkeep;
 mod filter_state;
 mod shared_filters;
 mod members;
+mod flush_notes;
 mod receipts;
 mod tasks;
 mod close;

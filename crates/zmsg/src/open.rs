@@ -18,6 +18,7 @@ use crate::assemble::{self, Filter, Queue, Servers};
 use crate::close::Closing;
 use crate::codec;
 use crate::config::Config;
+use crate::flush_notes::{FlushNotes, Leftovers};
 use crate::lock::FileLock;
 use crate::members::Member;
 use crate::read::Reader;
@@ -83,6 +84,13 @@ impl Parts {
             let token = tasks.token(Stage::Upkeep);
             tasks.spawn(Stage::Upkeep, "wake-ups", wake_ups.run(token));
         }
+        if let Some(member) = member.as_ref().filter(|_| cache.has_remote()) {
+            let (store, applier) = (member.store(), Arc::clone(&writer.applier));
+            let leftovers = Leftovers { store, applier, member: member.id() };
+            leftovers.invalidate_all().await;
+            let token = tasks.token(Stage::Upkeep);
+            tasks.spawn(Stage::Upkeep, "leftovers", leftovers.run(token));
+        }
         if let Some(member) = member.clone() {
             let token = tasks.token(Stage::Lease);
             tasks.spawn(Stage::Lease, "member keeper", member.run(token));
@@ -120,11 +128,13 @@ impl Parts {
             Repairs::new(Arc::clone(queue), Arc::clone(&self.clock), tracker.clone()),
             self.config.periodic.on_missing,
         ));
+        let member = self.member.as_ref().filter(|_| cache.has_remote());
+        let notes = member.map(|member| FlushNotes::of(member.id()));
         let aggregator = Aggregator::open(
             Arc::clone(&self.store),
             flush_policy(&self.config),
             Arc::clone(&self.clock),
-            Arc::new(FollowFlushes(Arc::clone(&applier))),
+            Arc::new(FollowFlushes { applier: Arc::clone(&applier), notes }),
             tracker.clone(),
         )
         .await?;
@@ -146,16 +156,24 @@ impl Parts {
 /// The filter learns of keys before their flush, and the caches forget them after it: their
 /// cached rows are older than the tables then.
 #[derive(Debug)]
-struct FollowFlushes(Arc<Applier>);
+struct FollowFlushes {
+    applier: Arc<Applier>,
+    /// For those who come after a kill, if there is an L2.
+    notes: Option<FlushNotes>,
+}
 
 #[async_trait::async_trait]
 impl FlushObserver for FollowFlushes {
     async fn flushing(&self, keys: &[Key]) -> Result<Flushing> {
-        Ok(self.0.announce(keys).await?.into_flushing())
+        let flushing = self.applier.announce(keys).await?.into_flushing();
+        match &self.notes {
+            Some(notes) => notes.note(keys, flushing),
+            None => Ok(flushing),
+        }
     }
 
     async fn flushed(&self, keys: &[Key]) {
-        self.0.invalidate(keys).await;
+        self.applier.invalidate(keys).await;
     }
 }
 

@@ -70,6 +70,7 @@ impl Migrations {
                 20261121000003 "zmsg_folds",
                 20261121000004 "zmsg_filter",
                 20261121000005 "zmsg_members",
+                20261121000006 "zmsg_flushes",
             ),
         };
         Self { set_name: Self::ZMSG.to_owned(), scripts }

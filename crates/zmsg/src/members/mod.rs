@@ -22,6 +22,7 @@ use zmsg_store::SqlStore;
 use crate::assemble::Servers;
 
 use self::marks::Marks;
+pub(crate) use self::rows::live;
 use self::rows::{Other, Rows};
 pub(crate) use self::shares::Shares;
 
@@ -79,6 +80,16 @@ impl Member {
         Ok(Some(member))
     }
 
+    /// The name of its row.
+    pub(crate) fn id(&self) -> Uuid {
+        self.rows.id()
+    }
+
+    /// The database itself, for rows that are none of the application's.
+    pub(crate) fn store(&self) -> Arc<dyn SqlStore> {
+        self.rows.store()
+    }
+
     async fn enter_rows(&self) -> Result<()> {
         for _ in 0..ATTEMPTS {
             if self.rows.enter().await? {
@@ -104,6 +115,13 @@ impl Member {
             .with_context("open for", format_args!("{} s", other.age.as_secs()))
             .with_context("hint", HINT)
             .during("zmsg.open")
+    }
+
+    /// Removes the notes of its flushes: the caches have followed all of them.
+    pub(crate) async fn forget_flushes(&self) {
+        if let Err(error) = self.rows.forget_flushes().await {
+            tracing::debug!(%error, "others see to the notes of this node");
+        }
     }
 
     /// Removes the row; if that fails, it expires.

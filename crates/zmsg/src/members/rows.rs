@@ -44,6 +44,10 @@ impl Rows {
         self.id
     }
 
+    pub(super) fn store(&self) -> Arc<dyn SqlStore> {
+        Arc::clone(&self.store)
+    }
+
     pub(super) fn shares(&self) -> &Shares {
         &self.shares
     }
@@ -111,6 +115,11 @@ impl Rows {
         self.store.execute(&Statement::new(text, vec![self.id.into()])).await.map(drop)
     }
 
+    pub(super) async fn forget_flushes(&self) -> Result<()> {
+        let text = "DELETE FROM zmsg_flushes WHERE member = ?";
+        self.store.execute(&Statement::new(text, vec![self.id.into()])).await.map(drop)
+    }
+
     async fn find(&self, condition: &str, binds: Vec<Value>) -> Result<Vec<Other>> {
         let text = format!(
             "SELECT id, holder, cache, filter, {NOW} - since_ms, marks FROM zmsg_members \
@@ -134,8 +143,8 @@ impl Rows {
     }
 }
 
-/// The lease lasts.
-fn live() -> String {
+/// A condition on a row of the table: its lease lasts.
+pub(crate) fn live() -> String {
     format!("lease_until_ms > {NOW} AND lease_until_ms < {NOW} + {ABSURD_MS}")
 }
 

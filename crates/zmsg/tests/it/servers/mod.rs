@@ -1,5 +1,6 @@
 //! The engine on PostgreSQL and Redis, with more than one node.
 
+mod leftovers;
 mod members;
 mod nodes;
 mod outages;
