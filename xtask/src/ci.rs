@@ -17,6 +17,7 @@ const STAGES: &[Stage] = &[
     ("fmt", fmt),
     ("tidy", layout),
     ("clippy", clippy),
+    ("features", features),
     ("doc", doc),
     ("deny", deny),
     ("test", suite),
@@ -98,6 +99,15 @@ fn layout() -> Result<Verdict> {
 
 fn clippy() -> Result<Verdict> {
     cargo("clippy --workspace --all-targets --all-features -- -D warnings").at_root().run()?;
+    Ok(Verdict::Passed)
+}
+
+/// The facade as people build it who want less of it.
+fn features() -> Result<Verdict> {
+    for features in ["", "--features=postgres", "--features=redis"] {
+        let line = format!("clippy -p zmsg --lib --no-default-features {features} -- -D warnings");
+        cargo(&line).at_root().run()?;
+    }
     Ok(Verdict::Passed)
 }
 

@@ -4,6 +4,7 @@ mod store;
 mod servers;
 mod filter;
 
+#[cfg(any(feature = "postgres", feature = "redis"))]
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,13 +20,16 @@ use zmsg_queue::{
 use zmsg_sqlbuilder::Dialect;
 use zmsg_store::SqlStore;
 
-use crate::config::{Config, LeaseBackend, LocalBackend, QueueBackend, Secret};
+#[cfg(any(feature = "postgres", feature = "redis"))]
+use crate::config::Secret;
+use crate::config::{Config, LeaseBackend, LocalBackend, QueueBackend};
 
 pub(crate) use filter::{Filter, filter};
 pub(crate) use servers::{Servers, remote};
 pub(crate) use store::{patient, store};
 
 /// A password, from where it was said to be.
+#[cfg(any(feature = "postgres", feature = "redis"))]
 fn password(given: Option<&Secret>, file: Option<&Path>) -> Result<Option<String>> {
     if let Some(password) = given {
         return Ok(Some(password.expose().to_owned()));
