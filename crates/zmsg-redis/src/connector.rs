@@ -101,11 +101,7 @@ impl Connector {
             Err(Error::new(ErrorKind::Timeout, "connecting to redis took too long").temporary())
         })?;
         // A server that accepts connections may still be loading, or be too slow to be of use.
-        let answered = timeout(options.deadline, async {
-            ping(&mut link).await.map_err(|error| Failure::of(&error, Effect::None).error)?;
-            history::ask(&mut link).await
-        });
-        match answered.await {
+        match timeout(options.deadline, history::ask(&mut link)).await {
             Ok(history) => Ok((link, history?)),
             Err(_) => Err(Failure::late(options.deadline, Effect::None).error),
         }

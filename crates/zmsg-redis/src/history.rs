@@ -2,11 +2,11 @@
 
 use std::fmt;
 
-use redis::{Pipeline, Value};
-use zmsg_core::{ErrorKind, Result};
+use redis::{Pipeline, RedisError, RedisResult, Value};
+use zmsg_core::Result;
 
 use crate::client::read;
-use crate::connector::Link;
+use crate::connector::{Link, ping};
 use crate::failure::{Effect, Failure};
 
 /// A stretch of one server's history: nothing that it acknowledged in one is forgotten in the same,
@@ -54,23 +54,28 @@ impl fmt::Debug for History {
     }
 }
 
-/// Asks a server for the present one. `None` in a cluster, where each node has its own, from a
-/// sentinel, and if the user has no right to `INFO`.
+/// Sees a server answer and asks for its present history, in one round trip. `None` in a cluster,
+/// where each node has its own, from a sentinel, and if the user has no right to `INFO`.
 pub(crate) async fn ask(link: &mut Link) -> Result<Option<History>> {
+    let failed = |error: &RedisError| Failure::of(error, Effect::None).error;
     if matches!(link, Link::Cluster(_)) {
-        return Ok(None);
+        return ping(link).await.map(|()| None).map_err(|error| failed(&error));
     }
-    let mut pipeline = Pipeline::with_capacity(2);
+    let mut pipeline = Pipeline::with_capacity(3);
+    pipeline.ignore_errors().cmd("PING");
     pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
-    let answer = pipeline.query_async::<Value>(link).await;
-    let answer = answer.map_err(|error| Failure::of(&error, Effect::None).error).and_then(read);
-    match answer {
-        Ok((server, replication)) => {
-            let (server, replication): (String, String) = (server, replication);
-            Ok(History::of(&server, &replication))
+    let answers: Value = pipeline.query_async(link).await.map_err(|error| failed(&error))?;
+    let mut answers = read::<Vec<RedisResult<Value>>>(answers)?.into_iter();
+    let mut next = || answers.next().transpose().map_err(|error| failed(&error));
+    // One that still loads its data refuses this, and no `INFO`.
+    next()?;
+    let texts = next().and_then(|server| Ok((server, next()?)));
+    match texts {
+        Ok((Some(server), Some(replication))) => {
+            Ok(History::of(&read::<String>(server)?, &read::<String>(replication)?))
         }
-        Err(error) if error.kind() == ErrorKind::InvalidConfig => Ok(None),
-        Err(error) => Err(error),
+        Err(error) if error.is_temporary() => Err(error),
+        Ok(_) | Err(_) => Ok(None),
     }
 }
 
