@@ -81,7 +81,8 @@ pub(crate) async fn ask(link: &mut Link) -> Result<Option<History>> {
 
 /// A [`Script`](crate::Script) that finds the bytes of the server's present
 /// [`History`](crate::History) in `history`: what it compares them with is so, of this very server,
-/// while it runs. The user needs the right to `INFO`. Costs the server about 4 µs.
+/// while it runs. The user needs the right to `INFO`. Costs the server 9 µs, measured on a
+/// busy machine.
 ///
 /// ```
 /// static TELL: zmsg_redis::Script = zmsg_redis::history_script!("return history");
