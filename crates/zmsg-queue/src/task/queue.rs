@@ -68,7 +68,8 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     /// Those of the backend.
     ///
     /// # Cancel safety
-    /// Dropping the future may leave tasks leased to nobody until their leases run out.
+    /// Dropping the future may leave tasks leased to nobody until their leases run out, or until
+    /// the next call, where the queue can find them again.
     async fn lease(&self, queue: &str, max: usize, for_: Duration) -> Result<Vec<LeasedTask>>;
 
     /// Lets the lease end `for_` from now. `false`: the task is no longer ours.

@@ -3,6 +3,7 @@
 mod options;
 mod intake;
 mod room;
+mod unanswered;
 mod dead;
 mod wakeups;
 mod rows;
@@ -30,6 +31,7 @@ pub use self::wakeups::WakeUps;
 use self::room::Room;
 use self::rows::NextDue;
 use self::texts::{Now, Texts};
+use self::unanswered::{Asked, Unanswered};
 use super::changes::Changes;
 use super::queue::TaskQueue;
 use super::record::{
@@ -41,6 +43,9 @@ use super::record::{
 /// Each change is one transaction. Several processes may share the table: what one has leased,
 /// the others are not given. `changed` speaks of this object only, unless somebody runs its
 /// [`WakeUps`]; what others enqueued is then heard of at once, and else found by polling.
+///
+/// A `lease` whose answer was lost, or whose future was dropped, is remembered: the next call for
+/// its queue takes over what it leased, without spending an attempt.
 ///
 /// The bounds: on SQLite triggers keep the numbers of tasks, and the bounds hold exactly. On
 /// PostgreSQL a counter would make every enqueue wait for the one before, so that the tasks are
@@ -64,6 +69,7 @@ pub struct SqlTaskQueue {
     /// Where no trigger keeps the numbers.
     room: Option<Room>,
     counting: tokio::sync::Mutex<()>,
+    unanswered: Unanswered,
     buried: AtomicU64,
     changes: Changes,
     /// Which of the processes this object is, to those who hear of its changes.
@@ -106,6 +112,7 @@ impl SqlTaskQueue {
             texts,
             room: texts.count_live.map(|_| Room::new(options.tasks_max)),
             counting: tokio::sync::Mutex::default(),
+            unanswered: Unanswered::default(),
             buried: AtomicU64::new(0),
             changes: Changes::default(),
             name: Uuid::new_v4(),
@@ -142,6 +149,23 @@ impl SqlTaskQueue {
         Ok(self.open()?.execute(&statement).await?.changed > 0)
     }
 
+    /// Runs a statement that leases, and reads what it gives.
+    async fn leased(&self, mut asked: Asked<'_>, lease: Statement) -> Result<Vec<LeasedTask>> {
+        let leased = self.open()?.execute(&lease).await;
+        asked.answered(&leased);
+        let leased = leased.map_err(|error| error.during("queue.lease"))?;
+        let mut tasks = Vec::with_capacity(leased.rows.len());
+        for row in &leased.rows {
+            match rows::leased(row) {
+                Ok(task) => tasks.push(task),
+                Err(cause) => self.set_aside(row, &cause).await,
+            }
+        }
+        // RETURNING promises no order.
+        tasks.sort_unstable_by_key(|(due, task)| (*due, task.id));
+        Ok(tasks.into_iter().map(|(_, task)| task).collect())
+    }
+
     async fn fetch_one(&self, query: Statement) -> Result<Option<Row>> {
         Ok(self.open()?.fetch(&query).await?.pop())
     }
@@ -170,22 +194,22 @@ impl TaskQueue for SqlTaskQueue {
     }
 
     async fn lease(&self, queue: &str, max: usize, for_: Duration) -> Result<Vec<LeasedTask>> {
-        let store = self.open()?;
+        self.open()?;
         if max == 0 {
             return Ok(Vec::new());
         }
-        let lease = self.texts.lease(queue, max, &self.now(), for_);
-        let leased = store.execute(&lease).await.map_err(|error| error.during("queue.lease"))?;
-        let mut tasks = Vec::with_capacity(leased.rows.len());
-        for row in &leased.rows {
-            match rows::leased(row) {
-                Ok(task) => tasks.push(task),
-                Err(cause) => self.set_aside(row, &cause).await,
+        let ask = || self.unanswered.ask(&*self.clock, queue, for_);
+        for lost in self.unanswered.of(queue, self.clock.coarse()) {
+            let asked = ask();
+            let again = self.texts.lease_again(queue, max, &self.now(), for_, lost, asked.token);
+            let found = self.leased(asked, again).await?;
+            if !found.is_empty() {
+                return Ok(found);
             }
         }
-        // RETURNING promises no order.
-        tasks.sort_unstable_by_key(|(due, task)| (*due, task.id));
-        Ok(tasks.into_iter().map(|(_, task)| task).collect())
+        let asked = ask();
+        let lease = self.texts.lease(queue, max, &self.now(), for_, asked.token);
+        self.leased(asked, lease).await
     }
 
     async fn extend(&self, task: &LeasedTask, for_: Duration) -> Result<bool> {

@@ -1,17 +1,23 @@
 //! Several nodes on one PostgreSQL database: clocks that differ, bounds that are shared, a lost
 //! answer.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::time::{sleep, timeout};
-use zmsg_core::{Clock, ErrorKind, Millis, SystemClock, UnixMillis};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zmsg_core::{Backoff, Clock, ErrorKind, Millis, SystemClock, UnixMillis};
 use zmsg_queue::{
-    Enqueued, LeasedTask, NewTask, SqlQueueOptions, SqlTaskQueue, TaskQueue, TaskState,
+    Enqueued, LeasedTask, NewTask, SqlQueueOptions, SqlTaskQueue, TaskQueue, TaskState, Worker,
+    WorkerOptions,
 };
 use zmsg_testbed::{Proxy, Repeat};
 
 use crate::db::{Db, node, node_with, postgres_at};
+use crate::handler::{Event, Scripted};
 use crate::sql::{LEASE, task};
 
 /// A clock that is wrong by so many milliseconds.
@@ -132,4 +138,60 @@ async fn an_enqueue_whose_answer_was_lost_is_unknown_and_answered_by_the_same_id
     }
     assert_eq!(proxy.counts().swallowed, 2);
     assert_eq!(direct.stats("default").await.unwrap().pending, 1 + lost.len() as u64);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_worker_whose_lease_was_not_answered_has_its_tasks_long_before_the_lease_runs_out() {
+    let Some(db) = Db::postgres().await else { return };
+    let direct = node(db.store().await);
+    let proxy = Proxy::before(db.database().url());
+    let queue = node(postgres_at(&proxy.url(db.database().url())).await);
+    let marked = |_| NewTask { payload: b"the answer gets lost".to_vec().into(), ..task() };
+    let tasks: Vec<NewTask> = (0..5).map(marked).collect();
+    direct.enqueue_all(tasks.clone()).await.unwrap();
+    proxy.swallow_answer(&b"the answer gets lost"[..], Repeat::Once);
+
+    let handler = Scripted::new(Arc::new(SystemClock), |_| async { Ok(()) });
+    let backoff = Backoff::new(Duration::from_millis(20), Duration::from_millis(50));
+    let options = WorkerOptions { backoff, concurrency: 3, ..WorkerOptions::default() };
+    let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
+    let clock = Arc::new(SystemClock);
+    let worker = Worker::new(queue, handler.clone(), clock, tracker.clone(), options.clone());
+    let run = tracker.spawn(worker.run(shutdown.clone()));
+    timeout(options.lease / 2, handler.ended(5)).await.expect("before the lease runs out");
+    shutdown.cancel();
+    run.await.unwrap().unwrap();
+
+    assert_eq!(proxy.counts().swallowed, 1);
+    let starts = handler.events().into_iter().filter_map(|event| match event {
+        Event::Started { id, attempt, .. } => Some((id, attempt)),
+        _ => None,
+    });
+    let expected: BTreeSet<_> = tasks.iter().map(|task| (task.id, 1)).collect();
+    let starts: Vec<_> = starts.collect();
+    assert_eq!(starts.len(), 5, "each was run once");
+    assert_eq!(starts.into_iter().collect::<BTreeSet<_>>(), expected, "in its first attempt");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dropped_lease_took_is_given_by_the_next_one_as_far_as_it_is_asked_for() {
+    for db in Db::each().await {
+        let queue = node(db.store().await);
+        queue.enqueue_all((0..5).map(|_| task()).collect()).await.unwrap();
+        let dropped = queue.lease("default", 5, LEASE);
+        assert!(dropped.now_or_never().is_none_or(|leased| leased.unwrap().len() == 5));
+        let mut leased = BTreeSet::new();
+        let all = async {
+            while leased.len() < 5 {
+                let some = queue.lease("default", 2, LEASE).await.unwrap();
+                assert!(some.len() <= 2);
+                for task in some {
+                    assert!(leased.insert(task.id), "given twice");
+                    assert_eq!(task.attempt, 1);
+                }
+                sleep(LOOK).await;
+            }
+        };
+        timeout(LEASE / 2, all).await.expect("before the lease runs out");
+    }
 }

@@ -69,10 +69,23 @@ overdue AS MATERIALIZED (
 UPDATE zmsg_tasks AS task
 SET state = 'leased', attempt = least(task.attempt, 4294967295) + 1, lease_until_ms = ",
         now!(),
-        " + ?::bigint
+        " + ?::bigint, lease_token = ?
 WHERE task.id = ANY (ARRAY(
   SELECT ready.id FROM (SELECT * FROM waiting UNION ALL SELECT * FROM overdue) AS ready
   ORDER BY ready.due_ms, ready.id LIMIT ?))
+RETURNING task.id, task.queue, task.kind, task.payload, task.attempt, task.attempts_max,
+  task.attempts_spared, task.lease_until_ms, task.created_ms, task.due_ms"
+    ),
+
+    // The token once more: of two that take over the same rows the second finds them gone.
+    lease_again: concat!(
+        "UPDATE zmsg_tasks AS task SET lease_until_ms = ",
+        now!(),
+        " + ?::bigint, lease_token = ?
+WHERE task.id = ANY (ARRAY(
+  SELECT id FROM zmsg_tasks WHERE state = 'leased' AND queue = ? AND lease_token = ?
+  ORDER BY due_ms, id LIMIT ?))
+  AND task.state = 'leased' AND task.lease_token = ?
 RETURNING task.id, task.queue, task.kind, task.payload, task.attempt, task.attempts_max,
   task.attempts_spared, task.lease_until_ms, task.created_ms, task.due_ms"
     ),

@@ -31,8 +31,17 @@ WITH ready (id, due_ms) AS (
     WHERE state = 'leased' AND queue = ? AND lease_until_ms <= ?
     ORDER BY due_ms, id LIMIT ?))
 UPDATE zmsg_tasks
-SET state = 'leased', attempt = min(attempt, 4294967295) + 1, lease_until_ms = ? + ?
+SET state = 'leased', attempt = min(attempt, 4294967295) + 1, lease_until_ms = ? + ?, lease_token = ?
 WHERE id IN (SELECT id FROM ready ORDER BY due_ms, id LIMIT ?)
+RETURNING id, queue, kind, payload, attempt, attempts_max, attempts_spared, lease_until_ms,
+  created_ms, due_ms",
+
+    lease_again: "\
+UPDATE zmsg_tasks SET lease_until_ms = ? + ?, lease_token = ?
+WHERE id IN (
+  SELECT id FROM zmsg_tasks WHERE state = 'leased' AND queue = ? AND lease_token = ?
+  ORDER BY due_ms, id LIMIT ?)
+  AND state = 'leased' AND lease_token = ?
 RETURNING id, queue, kind, payload, attempt, attempts_max, attempts_spared, lease_until_ms,
   created_ms, due_ms",
 

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
 use zmsg_core::{Statement, TaskId, UnixMillis, Value};
 
 use crate::task::record::{FAR, LeasedTask, NewTask, pause_until};
@@ -17,6 +18,7 @@ pub(super) struct Texts {
     /// Where no trigger counts.
     pub(super) count_live: Option<&'static str>,
     pub(super) lease: &'static str,
+    pub(super) lease_again: &'static str,
     pub(super) set_aside: &'static str,
     pub(super) extend: &'static str,
     pub(super) complete: &'static str,
@@ -87,12 +89,36 @@ impl Texts {
     }
 
     /// Leases and returns what [`rows::leased`](super::rows::leased) reads.
-    pub(super) fn lease(&self, queue: &str, max: usize, now: &Now, for_: Duration) -> Statement {
+    pub(super) fn lease(
+        &self,
+        queue: &str,
+        max: usize,
+        now: &Now,
+        for_: Duration,
+        token: Uuid,
+    ) -> Statement {
         let (now, max) = (&now.bind, count(max));
         let of_queue = || [queue.into(), now.clone(), max.clone()];
-        let update = [now.clone(), pause(for_), max.clone()];
+        let update = [now.clone(), pause(for_), Value::Uuid(token), max.clone()];
         let binds = of_queue().into_iter().chain(of_queue()).chain(update);
         Statement::query(self.lease, binds.collect())
+    }
+
+    /// Takes over what a call with the token `lost` has leased, and returns what `lease` does. It
+    /// is the same attempt, for nobody has seen it.
+    pub(super) fn lease_again(
+        &self,
+        queue: &str,
+        max: usize,
+        now: &Now,
+        for_: Duration,
+        lost: Uuid,
+        token: Uuid,
+    ) -> Statement {
+        let lost = Value::Uuid(lost);
+        let found = [queue.into(), lost.clone(), count(max), lost];
+        let update = [now.bind.clone(), pause(for_), Value::Uuid(token)];
+        Statement::query(self.lease_again, update.into_iter().chain(found).collect())
     }
 
     /// Makes a leased row a dead letter whose id is `new_id`.
@@ -148,7 +174,7 @@ impl Texts {
         limit: usize,
     ) -> Statement {
         // No task has the nil id, so all ids are above it.
-        let after = Value::Uuid(after.map_or(uuid::Uuid::nil(), |id| id.0));
+        let after = Value::Uuid(after.map_or(Uuid::nil(), |id| id.0));
         match queue {
             None => Statement::query(self.dead_letters, vec![after, count(limit)]),
             Some(queue) => {

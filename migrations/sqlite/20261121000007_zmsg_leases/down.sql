@@ -1,0 +1,1 @@
+ALTER TABLE zmsg_tasks DROP COLUMN lease_token;
