@@ -332,8 +332,7 @@ async fn collect(stream: RowStream, prepared: &Prepared, phase: Phase) -> Result
         }
     }
     if let Some(error) = unreadable {
-        let error = if phase == Phase::Commit { error.outcome_unknown() } else { error };
-        return Err(error.into());
+        return Err(Fault::unreadable(error, phase));
     }
     let Some(affected) = stream.as_ref().get_ref().rows_affected() else {
         return Err(Error::invalid_input("the text holds no statement").into());

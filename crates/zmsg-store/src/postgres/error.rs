@@ -39,12 +39,27 @@ pub(super) struct Fault {
     pub(super) stale: bool,
     /// The statement refuses to run inside a transaction.
     pub(super) alone: bool,
+    /// The statement has run, and what it gave cannot be read.
+    pub(super) unreadable: bool,
 }
 
 impl Fault {
     /// An error of ours; the connection is well.
     pub(super) fn ours(error: Error) -> Self {
-        Self { error, lost: false, stale: false, alone: false }
+        Self { error, lost: false, stale: false, alone: false, unreadable: false }
+    }
+
+    /// A statement has run to its end, and what it gave cannot be read.
+    pub(super) fn unreadable(error: Error, phase: Phase) -> Self {
+        let fault = Self { unreadable: true, ..Self::ours(error) };
+        if phase == Phase::Commit { fault.committed() } else { fault }
+    }
+
+    /// The commit behind it has succeeded: whoever takes this for a failure would do it again, so
+    /// it is an outcome to be found out.
+    pub(super) fn committed(self) -> Self {
+        let error = self.error.outcome_unknown().with_context("committed", true);
+        Self { error, ..self }
     }
 
     /// The server did not answer in time, not even to being asked to stop.
@@ -79,6 +94,7 @@ pub(super) fn from_postgres(error: tokio_postgres::Error, phase: Phase) -> Fault
         lost: fatal || read_only,
         stale: is_stale(code, answer.message()),
         alone: code == "25001",
+        unreadable: false,
     }
 }
 

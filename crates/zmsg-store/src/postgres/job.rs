@@ -66,6 +66,12 @@ pub(super) async fn write(
                 lease = pool.replace(lease).await.map_err(whole)?;
             }
             Err((step, fault)) => {
+                if fault.unreadable
+                    && let Ok(connection) = lease.connection()
+                {
+                    // Prepared anew, its columns may be ones that can be read.
+                    steps.iter().flat_map(statements).for_each(|it| connection.forget(it));
+                }
                 end(lease, fault.lost);
                 return Err(StepError { step, error: fault.error });
             }

@@ -203,12 +203,15 @@ impl Run {
             let outcome = connection.in_time(phase, pipeline.next()).await;
             failed = match failed {
                 None => self.take(step, outcome).err().map(|it| (Some(first + index), it)),
-                failed => settle(failed, outcome),
+                failed => settle(failed, Some(first + index), outcome),
             };
         }
         if commits && !is_lost(failed.as_ref()) {
             let committed = connection.in_time(self.access.commit(), pipeline.next()).await;
-            failed = settle(failed, committed);
+            let succeeded = committed.is_ok() && self.access == Access::Write;
+            failed = settle(failed, None, committed).map(|(step, fault)| {
+                (step, if succeeded && fault.unreadable { fault.committed() } else { fault })
+            });
         }
         failed.map_or(Ok(()), Err)
     }
@@ -294,11 +297,17 @@ fn unmet(step: &Step, outcome: &Outcome) -> Option<Error> {
 /// What became of a transaction after a further answer, that of its COMMIT or of a step behind the
 /// one that failed.
 ///
-/// A step that the server refused has made the COMMIT a rollback, whatever comes behind it.
-fn settle(failed: Option<StepFault>, answer: Result<Outcome, Fault>) -> Option<StepFault> {
+/// A step that the server refused has made the COMMIT a rollback, whatever comes behind it. One
+/// whose rows cannot be read has run: what is refused behind it decides.
+fn settle(
+    failed: Option<StepFault>,
+    at: Option<usize>,
+    answer: Result<Outcome, Fault>,
+) -> Option<StepFault> {
     match (failed, answer) {
         (None, Ok(_)) => None,
-        (None, Err(fault)) => Some((None, fault)),
+        (None, Err(fault)) => Some((at, fault)),
+        (Some((_, unread)), Err(fault)) if unread.unreadable => Some((at, fault)),
         (Some((step, mut fault)), answer) => {
             if let Err(also) = answer {
                 fault.lost |= also.lost;

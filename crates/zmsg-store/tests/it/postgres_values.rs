@@ -3,9 +3,9 @@
 use serde_json::json;
 use uuid::Uuid;
 use zmsg_core::{ErrorKind, ErrorStatus, Statement, Timestamp, Value};
-use zmsg_store::{PostgresStore, SqlStore};
+use zmsg_store::{PostgresOptions, PostgresStore, SqlStore, Step};
 
-use crate::postgres::{Postgres, one, run};
+use crate::postgres::{Postgres, one, open, run};
 
 fn array(items: impl IntoIterator<Item = impl Into<Value>>) -> Value {
     Value::from(items.into_iter().map(Into::into).collect::<Vec<Value>>())
@@ -224,4 +224,44 @@ async fn rows_that_had_to_be_read_as_text_are_still_counted() {
     let query = "WITH gone AS (DELETE FROM days RETURNING id) SELECT count(*) FROM gone";
     let outcome = store.execute(&Statement::query(query, vec![])).await.unwrap();
     assert_eq!((outcome.changed, outcome.rows[0].int(0).unwrap()), (0, 3));
+}
+
+/// A store behind a pooler keeps how a statement was written when its column could be read.
+#[tokio::test]
+async fn a_write_whose_rows_cannot_be_read_is_an_unknown_outcome_if_it_was_committed() {
+    let Some(database) = Postgres::fresh().await else { return };
+    let direct = database.store().await;
+    run(&direct, "CREATE TABLE places (n serial, v integer DEFAULT 1)").await;
+    run(&direct, "CREATE TABLE others (v integer)").await;
+    let pooled = PostgresOptions { pooled: true, ..database.options() };
+    let store = open(pooled).await;
+    let insert = || Statement::query("INSERT INTO places DEFAULT VALUES RETURNING v", vec![]);
+    let refused = Statement::new("INSERT INTO others VALUES (1 / ?::integer)", vec![0.into()]);
+    store.execute(&insert()).await.unwrap();
+    store.execute(&refused).await.unwrap_err();
+    for text in [
+        "ALTER TABLE places ALTER COLUMN v DROP DEFAULT",
+        "ALTER TABLE places ALTER COLUMN v TYPE point USING point(v, v)",
+        "ALTER TABLE places ALTER COLUMN v SET DEFAULT point(1, 2)",
+    ] {
+        run(&direct, text).await;
+    }
+    let count = "SELECT count(*) FROM places";
+
+    // A refusal behind it rolls it back.
+    let steps = [insert(), refused].map(Step::any);
+    let failed = store.execute_all(steps.into()).await.unwrap_err();
+    assert_eq!((failed.step, failed.error.status()), (Some(1), ErrorStatus::Permanent));
+    assert_eq!(one(&direct, count).await, Value::Int(1));
+
+    // With the COMMIT behind it, it has happened.
+    let failed = store.execute_all(vec![Step::any(insert())]).await.unwrap_err();
+    assert_eq!((failed.step, failed.error.status()), (Some(0), ErrorStatus::OutcomeUnknown));
+    assert!(failed.to_string().contains("committed: true"), "{failed}");
+    assert_eq!(one(&direct, count).await, Value::Int(2));
+
+    // Prepared anew it is read as a text.
+    let outcome = store.execute(&insert()).await.unwrap();
+    assert_eq!(outcome.rows[0].at(0).unwrap(), &Value::from("(1,2)"));
+    assert_eq!(one(&direct, count).await, Value::Int(3));
 }
