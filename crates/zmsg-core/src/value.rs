@@ -279,6 +279,22 @@ mod tests {
     }
 
     #[test]
+    fn numbers_in_json_travel_without_loss() {
+        let mut bits = 1_u64;
+        for _ in 0..20_000 {
+            // Knuth's MMIX generator.
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let number = f64::from_bits(bits);
+            if !number.is_finite() {
+                continue;
+            }
+            let value = Value::Json(serde_json::json!([number]));
+            let written = serde_json::to_string(&value).unwrap();
+            assert_eq!(serde_json::from_str::<Value>(&written).unwrap(), value, "{number}");
+        }
+    }
+
+    #[test]
     fn equality_is_by_type_and_content() {
         assert_ne!(Value::Int(1), Value::Float(1.0));
         assert_ne!(Value::Text("1".into()), Value::Int(1));

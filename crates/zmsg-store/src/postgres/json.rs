@@ -113,6 +113,21 @@ mod tests {
     }
 
     #[test]
+    fn every_double_is_a_number_of_a_document() {
+        let mut bits = 1_u64;
+        for _ in 0..20_000 {
+            // Knuth's MMIX generator.
+            bits = bits.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let number = f64::from_bits(bits);
+            if number.is_finite() {
+                let text = serde_json::json!({ "n": number }).to_string();
+                let found = value(text.as_bytes());
+                assert_eq!(found, Some(Value::Json(serde_json::json!({ "n": number }))), "{text}");
+            }
+        }
+    }
+
+    #[test]
     fn other_documents_are_documents() {
         for text in [
             "18446744073709551615",
