@@ -8,6 +8,7 @@ use zmsg_aggregate::{DeadLetters, Unobserved};
 use zmsg_core::Statement;
 use zmsg_sqlbuilder::{OpBuilder, counter, sql};
 use zmsg_store::{PostgresOptions, Step};
+use zmsg_testbed::{Proxy, Repeat};
 
 use crate::server::{Node, Server};
 
@@ -119,13 +120,11 @@ async fn refuse_some(server: &Server, probability: f64) {
     server.run("CREATE TRIGGER refuse AFTER UPDATE ON counts EXECUTE FUNCTION refuse()").await;
 }
 
-/// The statements do not commute and name one row, so that their order and number can be read off
+/// Statements that do not commute and name one row, so that their order and number can be read off
 /// the result. All of them at once would get through in one of 10^9 attempts.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn many_statements_get_through_in_order_where_every_fifth_is_in_the_way_of_others() {
-    let Some(server) = Server::open().await else { return };
-    refuse_some(&server, 0.2).await;
-    let node = server.node(server.database.url()).await;
+async fn in_order(server: &Server, url: &str) {
+    refuse_some(server, 0.2).await;
+    let node = server.node(url).await;
     let mut expected = 0;
     for step in 0..100_i64 {
         expected = (expected * 3 + step) % 1_000_003;
@@ -135,4 +134,19 @@ async fn many_statements_get_through_in_order_where_every_fifth_is_in_the_way_of
     node.finish().await;
     assert_eq!(server.total().await, expected);
     assert_eq!(server.int("SELECT count(*) FROM zmsg_dead_letters").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn many_statements_get_through_in_order_where_every_fifth_is_in_the_way_of_others() {
+    let Some(server) = Server::open().await else { return };
+    in_order(&server, server.database.url()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_flush_in_parts_takes_effect_once_while_answers_to_commits_are_lost() {
+    let Some(server) = Server::open().await else { return };
+    let proxy = Proxy::before(server.database.url());
+    proxy.swallow_answer("COMMIT\0", Repeat::Every(3));
+    in_order(&server, &proxy.url(server.database.url())).await;
+    assert!(proxy.counts().swallowed > 5, "{:?}", proxy.counts());
 }
