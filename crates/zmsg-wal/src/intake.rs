@@ -34,6 +34,9 @@ pub(crate) struct Intake {
     pub(crate) refusal: Option<Error>,
     /// The writer sleeps and has to be woken.
     pub(crate) writer_waits: bool,
+    /// How many records are in the buffer, and for how many the writer is to be woken.
+    pub(crate) records: usize,
+    pub(crate) wanted: usize,
 }
 
 impl Intake {
@@ -57,6 +60,7 @@ impl Intake {
         let (room, spares) = self.plan(options.segment_room(), frames())?;
         (self.room, self.spares) = (room, spares);
         self.used += bytes as u64;
+        self.records += records.len();
         let first = self.next_seq;
         for record in records {
             frame::push(&mut self.buffer, self.next_seq, record);

@@ -129,7 +129,11 @@ impl Log {
             add(&shared.counters.refused, 1);
             error.during("wal.append")
         })?;
-        shared.wake_writer(intake);
+        if intake.records >= intake.wanted {
+            shared.wake_writer(intake);
+        } else {
+            drop(intake);
+        }
         add(&shared.counters.appended, records.len() as u64);
         Ok(Appended::new(Arc::clone(shared), first, last))
     }

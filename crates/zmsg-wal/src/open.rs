@@ -51,6 +51,8 @@ pub(crate) fn open(dir: &Path, options: LogOptions, fs: Arc<dyn Fs>) -> Result<O
         sync_wanted: 0,
         refusal: None,
         writer_waits: false,
+        records: 0,
+        wanted: 0,
     };
     let counters = Counters::default();
     crate::stats::add(&counters.torn_bytes, recovered.torn_bytes);

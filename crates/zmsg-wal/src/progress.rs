@@ -73,11 +73,12 @@ impl Progress {
         self.wake(Durability::Flushed, seq);
     }
 
-    pub(crate) fn set_synced(&self, seq: u64) {
+    /// Returns how many waited for it.
+    pub(crate) fn set_synced(&self, seq: u64) -> usize {
         self.written.fetch_max(seq, AcqRel);
         self.synced.fetch_max(seq, AcqRel);
         self.wake(Durability::Flushed, seq);
-        self.wake(Durability::Synced, seq);
+        self.wake(Durability::Synced, seq)
     }
 
     /// Nothing comes any more: everybody is woken.
@@ -150,12 +151,12 @@ impl Progress {
         let _waker = locked(&self.waiting).of(durability).remove(&place);
     }
 
-    fn wake(&self, durability: Durability, seq: u64) {
+    fn wake(&self, durability: Durability, seq: u64) -> usize {
         let ready = {
             let mut waiting = locked(&self.waiting);
             let waiting = waiting.of(durability);
             if waiting.is_empty() {
-                return;
+                return 0;
             }
             let later = match seq.checked_add(1) {
                 Some(next) => waiting.split_off(&(next, 0)),
@@ -163,8 +164,10 @@ impl Progress {
             };
             std::mem::replace(waiting, later)
         };
+        let count = ready.len();
         for waker in ready.into_values() {
             waker.wake();
         }
+        count
     }
 }

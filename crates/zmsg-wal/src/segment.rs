@@ -59,14 +59,39 @@ pub(crate) struct Live {
     pub(crate) end: u64,
     /// How much is allocated.
     pub(crate) bytes: u64,
+    /// Up to where it was written at least once.
+    zeroed: u64,
 }
+
+/// How much is filled with zeros at a time.
+const ZEROS: u64 = 512 * 1024;
+
+/// Longer writes go to the disk as they are: the zeros would be most of the work.
+const ZERO_BELOW: u64 = 32 * 1024;
 
 impl Live {
     /// A segment that has a header and no name yet.
     pub(crate) fn prepare(spare: Spare, header: Header) -> io::Result<Self> {
         let Spare { file, path, bytes } = spare;
         file.write_at(&header.encode(), 0)?;
-        Ok(Self { rules: header.rules(), header, file, path, end: HEADER as u64, bytes })
+        Ok(Self { rules: header.rules(), header, file, path, end: HEADER as u64, bytes, zeroed: 0 })
+    }
+
+    /// Writes frames at the end.
+    ///
+    /// Where many small writes are synced one by one, what is ahead is filled with zeros now and then:
+    /// a sync of blocks that were written before has no metadata to write.
+    pub(crate) fn append(&mut self, frames: &[u8]) -> io::Result<()> {
+        let end = self.end + frames.len() as u64;
+        if end > self.zeroed && (frames.len() as u64) < ZERO_BELOW {
+            let zeroed = (end + ZEROS).min(self.bytes);
+            let zeros = vec![0; usize::try_from(zeroed.saturating_sub(end)).unwrap_or(0)];
+            self.file.write_at(&zeros, end)?;
+            self.zeroed = zeroed;
+        }
+        self.file.write_at(frames, self.end)?;
+        self.end = end;
+        Ok(())
     }
 
     /// Gives the segment its name. What it holds has to be synced before: whoever finds the name

@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::Arc;
-use std::sync::MutexGuard;
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use zmsg_core::{Error, ErrorKind, Result};
@@ -21,6 +20,11 @@ use crate::{Lock, SyncPolicy};
 
 /// How long after a full disk the next segment is tried again.
 const FULL_RETRY: Duration = Duration::from_millis(250);
+
+/// How long to wait for those who were acknowledged together to append again: at most as long as
+/// the sync took that they shared, and no longer than waking them takes.
+const GATHER_LEAST: Duration = Duration::from_micros(20);
+const GATHER_EACH: Duration = Duration::from_micros(2);
 
 /// The owner of the live segment.
 #[derive(Debug)]
@@ -43,9 +47,18 @@ pub(crate) struct Writer {
     distrusted: Option<io::Error>,
     /// The end of the file says up to where it is synced.
     marked: bool,
+    /// Who was just acknowledged and may append again: worth a moment, so that they share a sync.
+    gathering: Option<Gathering>,
     /// An empty buffer, to be swapped for a full one.
     empty: Vec<u8>,
     _lock: Box<dyn Lock>,
+}
+
+/// A wait for the next group.
+#[derive(Debug, Clone, Copy)]
+struct Gathering {
+    records: usize,
+    until: Instant,
 }
 
 /// What failed.
@@ -78,6 +91,7 @@ impl Writer {
             attempted,
             distrusted: None,
             marked: false,
+            gathering: None,
             empty: Vec::new(),
             _lock: lock,
         }
@@ -126,6 +140,12 @@ impl Writer {
         intake.in_flight = 0;
         loop {
             let closing = intake.refusal.is_some();
+            if !closing && let Some(until) = self.gathers(&intake) {
+                intake.wanted = self.gathering.map_or(0, |gathering| gathering.records);
+                intake = wait_until(&shared, intake, Some(until));
+                intake.wanted = 0;
+                continue;
+            }
             if closing || !intake.buffer.is_empty() || self.has_work(&intake) {
                 break;
             }
@@ -139,7 +159,7 @@ impl Writer {
         }
         let closing = intake.refusal.is_some();
         if !intake.buffer.is_empty() {
-            intake.in_flight = intake.buffer.len();
+            (intake.in_flight, intake.records) = (intake.buffer.len(), 0);
             let taken = std::mem::replace(&mut intake.buffer, std::mem::take(&mut self.empty));
             drop(intake);
             self.keep(taken);
@@ -156,24 +176,23 @@ impl Writer {
         wants_spare || wants_sync
     }
 
+    /// Until when to wait for more records of those who were acknowledged together.
+    fn gathers(&mut self, intake: &Intake) -> Option<Instant> {
+        let Gathering { records, until } = self.gathering?;
+        if intake.records >= records || until <= Instant::now() {
+            self.gathering = None;
+        }
+        self.gathering.map(|gathering| gathering.until)
+    }
+
     fn wait<'a>(
         &self,
         shared: &'a Shared,
-        mut intake: MutexGuard<'a, Intake>,
+        intake: MutexGuard<'a, Intake>,
     ) -> MutexGuard<'a, Intake> {
-        intake.writer_waits = true;
         let retry = self.retry.filter(|_| intake.spares == 0);
         let until = [self.sync_at(), retry].into_iter().flatten().min();
-        let mut intake = match until {
-            None => shared.work.wait(intake).unwrap_or_else(|poisoned| poisoned.into_inner()),
-            Some(until) => {
-                let time = until.saturating_duration_since(Instant::now());
-                let waited = shared.work.wait_timeout(intake, time);
-                waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0
-            }
-        };
-        intake.writer_waits = false;
-        intake
+        wait_until(shared, intake, until)
     }
 
     fn keep(&mut self, mut taken: Vec<u8>) {
@@ -202,8 +221,7 @@ impl Writer {
             };
             self.attempted = last;
             self.marked = false;
-            self.live.file.write_at(&self.unsynced[begin..begin + run.bytes], self.live.end)?;
-            self.live.end += run.bytes as u64;
+            self.live.append(&self.unsynced[begin..begin + run.bytes])?;
             self.written += run.bytes;
             add(&self.shared.counters.writes, 1);
             self.shared.table.grow(self.live.end);
@@ -233,6 +251,7 @@ impl Writer {
     /// Makes everything that is written survive a power cut, and tells those who wait.
     fn sync(&mut self) -> Result<(), Fault> {
         let options = &self.shared.options;
+        let begun = Instant::now();
         let written = self.shared.progress.written();
         if options.sabotaged(Sabotage::AcknowledgeBeforeSync) {
             self.shared.progress.set_synced(written);
@@ -254,7 +273,13 @@ impl Writer {
             self.unsynced.drain(..self.written);
         }
         self.written = 0;
-        self.shared.progress.set_synced(written);
+        let took = begun.elapsed();
+        let woken = self.shared.progress.set_synced(written);
+        if woken > 1 && options.sync == SyncPolicy::Always {
+            let reach = GATHER_LEAST + GATHER_EACH * u32::try_from(woken).unwrap_or(u32::MAX);
+            self.gathering =
+                Some(Gathering { records: woken, until: Instant::now() + reach.min(took) });
+        }
         Ok(())
     }
 
@@ -383,6 +408,24 @@ impl Writer {
             let _ = self.shared.fs.remove(&spare.path);
         }
     }
+}
+
+fn wait_until<'a>(
+    shared: &'a Shared,
+    mut intake: MutexGuard<'a, Intake>,
+    until: Option<Instant>,
+) -> MutexGuard<'a, Intake> {
+    intake.writer_waits = true;
+    let mut intake = match until {
+        None => shared.work.wait(intake).unwrap_or_else(PoisonError::into_inner),
+        Some(until) => {
+            let time = until.saturating_duration_since(Instant::now());
+            let waited = shared.work.wait_timeout(intake, time);
+            waited.unwrap_or_else(PoisonError::into_inner).0
+        }
+    };
+    intake.writer_waits = false;
+    intake
 }
 
 /// What of the frames goes into a segment.
