@@ -94,7 +94,9 @@ impl Intake {
     /// The writer stands elsewhere than planned: in a segment with so much room, with so many
     /// segments ahead.
     pub(crate) fn replan(&mut self, room: u64, spares: usize) {
-        self.room = room.saturating_sub(self.buffer.len() as u64);
-        self.spares = spares;
+        let left = room.checked_sub(self.buffer.len() as u64);
+        self.room = left.unwrap_or(0);
+        // What is in the buffer may need the next one already.
+        self.spares = if left.is_some() { spares } else { spares.saturating_sub(1) };
     }
 }

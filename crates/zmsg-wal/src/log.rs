@@ -9,14 +9,14 @@ use zmsg_core::{Error, ErrorKind, Result};
 
 use crate::checkpoint::Checkpoint;
 use crate::codec::{Codec, compress};
-use crate::error::failed;
+use crate::error::{failed, is_full};
 use crate::frame::Content;
 use crate::open::{Opened, open};
 use crate::sabotage::Sabotage;
 use crate::segment::segment_name;
 use crate::shared::{Shared, locked};
 use crate::stats::{add, get};
-use crate::{Appended, Durability, Durable, Fs, LogOptions, LogStats, Reader, Recovered};
+use crate::{Appended, Durability, Durable, Fs, LogOptions, LogStats, Reader, Recovered, reserve};
 
 /// An open write-ahead log. Clones are handles to the same log.
 ///
@@ -194,9 +194,16 @@ impl Log {
                 .with_context("below", below)
                 .during("wal.checkpoint"));
         }
-        Checkpoint { stream: shared.stream, below }
-            .write(&*shared.fs, &shared.dir)
-            .map_err(|error| failed("could not write the checkpoint", &shared.dir, error))?;
+        let (fs, dir) = (&*shared.fs, &*shared.dir);
+        let checkpoint = Checkpoint { stream: shared.stream, below };
+        let written = checkpoint.write(fs, dir).or_else(|error| {
+            if !is_full(&error) {
+                return Err(error);
+            }
+            reserve::release(fs, dir);
+            checkpoint.write(fs, dir)
+        });
+        written.map_err(|error| failed("could not write the checkpoint", dir, error))?;
         *delivered = below;
         Ok(())
     }
@@ -218,8 +225,9 @@ impl Log {
         while let Some(first) = shared.table.first_below(below) {
             let path = shared.dir.join(segment_name(first.header.number));
             let cannot = |error| failed("could not remove a segment", &path, error);
-            shared.fs.remove(&path).map_err(cannot)?;
+            // First out of the table: a reader that does not find the file looks there again.
             shared.table.remove_first();
+            shared.fs.remove(&path).map_err(cannot)?;
             // One by one: what is left is a log without a gap, whenever the power goes.
             shared.fs.sync_dir(&shared.dir).map_err(cannot)?;
             let mut intake = locked(&shared.intake);
@@ -228,6 +236,9 @@ impl Log {
         }
         if late {
             self.write_checkpoint(&mut delivered, below)?;
+        }
+        if removed > 0 {
+            reserve::take(&*shared.fs, &shared.dir, shared.options.segment_bytes);
         }
         Ok(removed)
     }

@@ -1,14 +1,15 @@
 //! Opens a log: takes the lock, recovers, and begins a new segment.
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex};
 
 use uuid::Uuid;
 use zmsg_core::{Error, ErrorKind, Result};
 
-use crate::error::failed;
+use crate::error::{failed, is_full};
 use crate::frame::{self, Head};
-use crate::header::{HEADER, Header};
+use crate::header::Header;
 use crate::intake::Intake;
 use crate::progress::Progress;
 use crate::recovery::{Found, Recovered, Tail, file_of, inspect};
@@ -16,9 +17,9 @@ use crate::sabotage::Sabotage;
 use crate::segment::{Live, Spare, segment_name};
 use crate::shared::Shared;
 use crate::stats::Counters;
-use crate::table::{Entry, Table};
+use crate::table::{EMPTY, Entry, Table};
 use crate::writer::{Writer, salt};
-use crate::{Fs, Lock, LogOptions};
+use crate::{Fs, Lock, LogOptions, reserve};
 
 const LOCK: &str = "LOCK";
 
@@ -70,6 +71,7 @@ pub(crate) fn open(dir: &Path, options: LogOptions, fs: Arc<dyn Fs>) -> Result<O
     });
     let mut writer = Writer::new(Arc::clone(&shared), live, lock);
     writer.allocate_ahead();
+    reserve::take(&*shared.fs, &shared.dir, shared.options.segment_bytes);
     Ok(Opened { shared, writer, recovered })
 }
 
@@ -100,6 +102,7 @@ impl Opening<'_> {
     /// Removes what was never finished, and cuts what is behind the last record: space that a full
     /// disk may need. Neither has to survive a power cut: it would be found and done again.
     fn tidy(&mut self) -> Result<()> {
+        reserve::release(self.fs, self.dir);
         for name in &self.found.unfinished {
             let path = self.dir.join(name);
             self.fs
@@ -143,22 +146,26 @@ impl Opening<'_> {
             salt: salt(),
             record_bytes_max: self.options.record_bytes_max,
         };
-        let spare = self.allocate(number, self.options.segment_bytes)?;
+        let spare = self.allocate(number, self.options.segment_bytes).or_else(|error| {
+            // On a full disk the log can be read all the same, and become smaller.
+            if is_full(&error) { self.allocate(number, EMPTY) } else { Err(error) }
+        });
         let path = self.dir.join(segment_name(number));
+        let cannot = |error| failed("could not begin a segment", &path, error);
+        let spare = spare.map_err(cannot)?;
         let result = Live::prepare(spare, header).and_then(|mut live| {
             live.file.sync_data()?;
             live.rename(self.fs, self.dir)?;
             self.fs.sync_dir(self.dir)?;
             Ok(live)
         });
-        let live = result.map_err(|error| failed("could not begin a segment", &path, error))?;
+        let live = result.map_err(cannot)?;
         self.found.entries.push(Entry::new(header, live.end));
         Ok(live)
     }
 
-    fn allocate(&self, number: u64, bytes: u64) -> Result<Spare> {
+    fn allocate(&self, number: u64, bytes: u64) -> io::Result<Spare> {
         Spare::allocate(self.fs, self.dir, number, bytes)
-            .map_err(|error| failed("could not allocate a segment of the log", self.dir, error))
     }
 
     /// Writes what may not be synced to a segment of its own. To sync the old file proves nothing:
@@ -174,10 +181,8 @@ impl Opening<'_> {
             salt: salt(),
             record_bytes_max: old.record_bytes_max,
         };
-        let bytes = tail.scan.end.max(HEADER as u64);
-        let spare = self.allocate(header.number, bytes)?;
-        let path = spare.path.clone();
-        let cannot = |error| failed("could not write the tail of the log anew", &path, error);
+        let cannot = |error| failed("could not write the tail of the log anew", self.dir, error);
+        let spare = self.allocate(header.number, EMPTY).map_err(cannot)?;
         let mut live = Live::prepare(spare, header).map_err(cannot)?;
         let mut window = tail.segment.window();
         tail.segment.scan(&mut window, tail.scan.last, |offset, head, window| {

@@ -66,8 +66,9 @@ impl Reader {
     pub fn next(&mut self) -> Result<Option<Record>> {
         loop {
             let version = self.shared.table.version();
-            if self.at.as_ref().is_none_or(|place| place.spot.version != version) {
-                self.go()?;
+            let stale = self.at.as_ref().is_none_or(|place| place.spot.version != version);
+            if stale && !self.go()? {
+                continue;
             }
             match self.step()? {
                 Step::Record(record) => return Ok(Some(record)),
@@ -77,16 +78,17 @@ impl Reader {
         }
     }
 
-    /// Finds the segment of the next record, and stays where it is if it is there.
-    fn go(&mut self) -> Result<()> {
-        let Some(spot) = self.shared.table.find(self.next) else { return Ok(()) };
+    /// Finds the segment of the next record, and stays where it is if it is there. False if it went
+    /// away meanwhile, and has to be looked for again.
+    fn go(&mut self) -> Result<bool> {
+        let Some(spot) = self.shared.table.find(self.next) else { return Ok(true) };
         self.next = self.next.max(spot.entry.header.first_seq);
         if let Some(place) = &mut self.at
             && place.spot.entry.header == spot.entry.header
         {
             place.window.grow(spot.entry.end);
             place.spot = spot;
-            return Ok(());
+            return Ok(true);
         }
         let header = spot.entry.header;
         let path = self.shared.dir.join(segment_name(header.number));
@@ -94,7 +96,7 @@ impl Reader {
             // Removed meanwhile: the table says so.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 if self.shared.table.version() != spot.version {
-                    return Ok(());
+                    return Ok(false);
                 }
                 return Err(failed("a segment of the log is missing", &path, error));
             }
@@ -102,7 +104,7 @@ impl Reader {
         };
         let window = Window::new(file, header.rules(), spot.entry.end);
         self.at = Some(Place { spot, window, offset: HEADER as u64 });
-        Ok(())
+        Ok(true)
     }
 
     fn step(&mut self) -> Result<Step> {

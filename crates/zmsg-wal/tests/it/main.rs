@@ -7,6 +7,7 @@ mod damage;
 mod durability;
 mod faults;
 mod formats;
+mod full_disk;
 mod power_cut;
 mod processes;
 mod reading;
