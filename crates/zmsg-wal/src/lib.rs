@@ -96,6 +96,7 @@ mod table;
 mod frame;
 mod header;
 mod segment;
+mod run;
 mod checkpoint;
 mod reserve;
 mod codec;

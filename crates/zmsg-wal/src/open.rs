@@ -35,6 +35,9 @@ pub(crate) fn open(dir: &Path, options: LogOptions, fs: Arc<dyn Fs>) -> Result<O
     options.validate()?;
     fs.prepare_dir(dir).map_err(|error| failed("could not use the directory", dir, error))?;
     let lock = lock(&*fs, dir)?;
+    // A process that was killed may have left names that are not on the disk. What follows is built
+    // on them, and may reach the disk without them.
+    fs.sync_dir(dir).map_err(|error| failed("could not sync the directory", dir, error))?;
     let found = inspect(&*fs, dir, &options)?;
     let mut opening = Opening { fs: &*fs, dir, options: &options, found };
     opening.tidy()?;

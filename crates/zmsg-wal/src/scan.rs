@@ -12,6 +12,9 @@ use crate::header::{HEADER, Header};
 use crate::window::Window;
 use crate::{File, Fs};
 
+/// How much is passed over at once where nothing was written.
+const BLANK: usize = 4096;
+
 /// A segment file with a good header.
 #[derive(Debug)]
 pub(crate) struct Segment {
@@ -104,6 +107,10 @@ impl Segment {
         let expected = scan.last.max(self.header.first_seq - 1) + 1;
         let mut at = scan.end;
         while at + HEAD as u64 <= self.size {
+            if self.is_blank(window, at, BLANK)? {
+                at += BLANK as u64;
+                continue;
+            }
             let Some(bytes) = self.slice(window, at)? else { break };
             let blank = bytes.iter().all(|&byte| byte == 0);
             let head = Head::read(&bytes);
@@ -126,6 +133,13 @@ impl Segment {
             at += whole.map_or(ALIGN as u64, |head| head.frame_len() as u64);
         }
         Ok(rest)
+    }
+
+    /// Whether so many bytes are there and none was written: most of a segment that was allocated
+    /// ahead.
+    fn is_blank(&self, window: &mut Window, at: u64, len: usize) -> Result<bool> {
+        let bytes = window.slice(at, len).map_err(|error| self.cannot(error))?;
+        Ok(bytes.is_some_and(|bytes| bytes.iter().fold(0, |all, byte| all | byte) == 0))
     }
 
     /// The frame at an offset; what the system says is an error, what the bytes say is not.
