@@ -1,4 +1,4 @@
-//! `cargo xtask migrate`, `dead-letters`, `nodes`, `distrust-filters` and `doctor`: the commands that
+//! `cargo xtask migrate`, `dead-letters`, `nodes`, `distrust-filters`, `adopt` and `doctor`: the commands that
 //! need the engine.
 
 use anyhow::Result;

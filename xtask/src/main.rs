@@ -65,6 +65,9 @@ enum Command {
     /// --url URL: before and after rows are written by other programs than zmsg
     #[command(disable_help_flag = true)]
     DistrustFilters(admin::Args),
+    /// DIRECTORY --config FILE: what a process that never came back left in its journal
+    #[command(disable_help_flag = true)]
+    Adopt(admin::Args),
     /// --config FILE [--json]: check the settings of the servers and the directory
     #[command(disable_help_flag = true)]
     Doctor(admin::Args),
@@ -90,6 +93,7 @@ fn main() -> ExitCode {
         Command::DeadLetters(args) => admin::run("dead-letters", &args),
         Command::Nodes(args) => admin::run("nodes", &args),
         Command::DistrustFilters(args) => admin::run("distrust-filters", &args),
+        Command::Adopt(args) => admin::run("adopt", &args),
         Command::Doctor(args) => admin::run("doctor", &args),
     };
     match done {

@@ -1,20 +1,21 @@
 //! The aggregator: takes operations, folds them, and flushes them exactly once.
 
 use std::hash::{BuildHasher, RandomState};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
-use uuid::Uuid;
 use zmsg_core::{Clock, Error, ErrorKind, Key, Result, Settlement, Task};
 use zmsg_sqlbuilder::Dialect;
 use zmsg_store::SqlStore;
 
-use crate::buffer::{BatchKey, Incoming, Shard};
+use crate::buffer::{Accepted, BatchKey, Incoming, Shard};
 use crate::deadline::from_now;
-use crate::flush::{Catalog, FlushObserver, Ledger, Patience};
+use crate::flush::{FlushObserver, Ledger};
 use crate::flusher::Flusher;
+use crate::journal::{Journal, Journaled, Recovery};
 use crate::lane::Lane;
 use crate::policy::FlushPolicy;
 use crate::report::{CloseReport, FlushReport};
@@ -25,7 +26,8 @@ use crate::stats::{AggregateStats, Counters};
 /// - Flushing what was folded has the effect of executing every operation of a batch key in the
 ///   order it was submitted, wherever that is legal.
 /// - Each operation takes effect exactly once or goes to the dead letters, whatever fails between
-///   this process and the database; a process that is killed loses what its buffer held.
+///   this process and the database. What a process that is killed had in its buffer is in its
+///   journal, for a [`Recovery`](crate::Recovery); without a journal it is lost.
 /// - Operations that are submitted while a flush runs go into the next one.
 /// - An operation that the database refuses does not hold up the others.
 /// - The buffer is bounded: beyond it operations are refused at once with `Overloaded`.
@@ -40,6 +42,7 @@ pub(crate) struct Inner {
     pub(crate) ledger: Ledger,
     pub(crate) observer: Arc<dyn FlushObserver>,
     pub(crate) tracker: TaskTracker,
+    pub(crate) journal: Journal,
     pub(crate) lanes: Vec<Arc<Lane>>,
     pub(crate) counters: Counters,
     /// Wakes the flusher before its time.
@@ -50,11 +53,39 @@ pub(crate) struct Inner {
     pub(crate) pending_bytes: AtomicI64,
 }
 
-/// Batch keys are spread over so many shards: a power of two.
-const SHARDS: u16 = 16;
+/// Batch keys are spread over so many shards: a power of two. Journals name their shards, so another
+/// number would need another version of their records.
+pub(crate) const SHARDS: u16 = 16;
+
+/// An operation that was accepted.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// Tells when its effect is in the tables.
+    pub settlement: Settlement,
+    /// Tells when it may be acknowledged, and as how durable.
+    pub journaled: Journaled,
+}
 
 impl Aggregator {
-    /// Opens a new stream over this store.
+    /// Opens a new stream over this store, without a journal: what waits is lost with the process.
+    ///
+    /// # Errors
+    /// As for [`open_with`](Self::open_with).
+    ///
+    /// # Cancel safety
+    /// Nothing is written; dropping the future changes nothing.
+    pub async fn open(
+        store: Arc<dyn SqlStore>,
+        policy: FlushPolicy,
+        clock: Arc<dyn Clock>,
+        observer: Arc<dyn FlushObserver>,
+        tracker: TaskTracker,
+    ) -> Result<Self> {
+        Self::open_with(Journal::off(), store, policy, clock, observer, tracker).await
+    }
+
+    /// Opens the stream of this journal over this store. What earlier processes left in theirs is
+    /// for a [`Recovery`](crate::Recovery), best before anything is submitted here.
     ///
     /// The store must have zmsg's own tables and functions from its migrations and, if it is
     /// SQLite, be opened with [`sqlite_functions`](crate::sqlite_functions). Flushes run as tasks on `tracker`; the
@@ -66,7 +97,8 @@ impl Aggregator {
     ///
     /// # Cancel safety
     /// Nothing is written; dropping the future changes nothing.
-    pub async fn open(
+    pub async fn open_with(
+        journal: Journal,
         store: Arc<dyn SqlStore>,
         policy: FlushPolicy,
         clock: Arc<dyn Clock>,
@@ -74,54 +106,51 @@ impl Aggregator {
         tracker: TaskTracker,
     ) -> Result<Self> {
         policy.check()?;
-        let (stream, catalog) = (Uuid::now_v7(), Catalog::default());
-        let patience = Patience::new(policy.patience);
-        let ledger = Ledger { store, clock, stream, catalog, patience };
+        let ledger = Ledger::of(store, clock, journal.stream(), policy.patience);
         ledger.check_store().await?;
-        Ok(Self(Arc::new(Inner {
-            policy,
-            ledger,
-            observer,
-            tracker,
-            lanes: (0..SHARDS).map(|index| Arc::new(Lane::new(Shard::new(index)))).collect(),
-            counters: Counters::default(),
-            wake: tokio::sync::Notify::new(),
-            hasher: RandomState::new(),
-            pending_ops: AtomicU64::new(0),
-            pending_bytes: AtomicI64::new(0),
-        })))
+        let inner = Inner::new(policy, ledger, observer, tracker, journal, |_shard| 0);
+        Ok(Self(Arc::new(inner)))
     }
 
-    /// Accepts an operation or a statement for the next flush; it is folded when this returns.
+    /// Accepts an operation or a statement for the next flush; it is in the journal and folded when
+    /// this returns.
     ///
     /// `key` is the cache key that the operation belongs to, for
     /// [`flush_key`](Self::flush_key) and the observer. The acceptance is as durable as this
-    /// process's memory; the settlement tells when the effect is in the tables.
+    /// process's memory until [`Journaled::acknowledged`](crate::Journaled::acknowledged) says
+    /// more; the settlement tells when the effect is in the tables.
     ///
     /// # Errors
     /// `InvalidInput` for what can never work, `Unsupported` for a statement that returns rows,
     /// `Overloaded` at the bound, `Closed` after [`close`](Self::close), `Corrupted` if the ledger
-    /// of its shard was moved by somebody else.
-    pub fn submit(&self, key: Option<&Key>, task: Task) -> Result<Settlement> {
+    /// of its shard was moved by somebody else, `Unavailable` once the disk of the journal failed.
+    pub fn submit(&self, key: Option<&Key>, task: Task) -> Result<Submitted> {
         let inner = &*self.0;
         let incoming = Incoming::of(task, inner.policy.on_missing)?;
         let asked = incoming.weight(key);
-        inner.admit(asked)?;
         let lane = inner.lane_of(&incoming.batch_key);
-        let now = inner.ledger.clock.coarse();
-        let accepted = match lane.shard.accept(incoming, key, now, &inner.pending_ops) {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                inner.pending_bytes.fetch_sub(asked, Relaxed);
-                return Err(error);
-            }
-        };
-        let held =
-            inner.pending_bytes.fetch_add(accepted.grown - asked, Relaxed) + accepted.grown - asked;
-        inner.counters.submitted.fetch_add(1, Relaxed);
-        inner.counters.folded.fetch_add(u64::from(accepted.folded), Relaxed);
-        inner.hurry(lane, &accepted.load, held);
-        Ok(accepted.settlement)
+        let record = inner.journal.record(lane.shard.index, key, &incoming)?;
+        inner.admit(asked)?;
+        let number = |last| inner.journal.append(&record, last);
+        let accepted = inner.accept(lane, incoming, key, asked, number)?;
+        let journaled = inner.journal.journaled(accepted.seq);
+        Ok(Submitted { settlement: accepted.settlement, journaled })
+    }
+
+    /// Folds again what a journal holds, under the number that it has there.
+    pub(crate) fn accept_again(
+        &self,
+        shard: u16,
+        incoming: Incoming,
+        key: Option<&Key>,
+        seq: u64,
+    ) -> Result<()> {
+        let lane = self.0.lanes.get(usize::from(shard)).ok_or_else(|| {
+            Error::new(ErrorKind::Corrupted, "an operation of a shard that there is not")
+                .with_context("shard", shard)
+        })?;
+        // It had its room when it was accepted first.
+        self.0.accept(lane, incoming, key, 0, |_last| Ok(seq)).map(drop)
     }
 
     /// Returns when nothing of this key that was submitted before the call is pending: it took
@@ -158,6 +187,25 @@ impl Aggregator {
         FlushReport::gather(due.map(|(lane, upto)| self.0.flush(lane, upto)).collect()).await
     }
 
+    /// The journal of its stream.
+    pub fn journal(&self) -> &Journal {
+        &self.0.journal
+    }
+
+    /// What brings into this aggregator's database what others left in their journals; a flush that
+    /// fails is tried again for as long as `patience`.
+    pub fn recovery(&self, patience: Duration) -> Recovery {
+        let Inner { ledger, policy, observer, tracker, .. } = &*self.0;
+        Recovery {
+            store: Arc::clone(&ledger.store),
+            policy: policy.clone(),
+            clock: Arc::clone(&ledger.clock),
+            observer: Arc::clone(observer),
+            tracker: tracker.clone(),
+            patience,
+        }
+    }
+
     /// The loop that flushes when it is time. Run one of them.
     pub fn flusher(&self) -> Flusher {
         Flusher::new(Arc::clone(&self.0))
@@ -175,10 +223,23 @@ impl Aggregator {
     /// # Cancel safety
     /// Dropping the future leaves the aggregator closed; a flush that began goes on.
     pub async fn close(&self, within: Duration) -> Result<CloseReport> {
+        let deadline = from_now(within);
+        let mut report = self.drain(deadline).await;
+        let complete = report.is_complete();
+        match self.0.journal.end(complete).await {
+            Ok(()) if complete => self.forget(deadline).await,
+            Ok(()) => report.journal = self.0.journal.dir().map(Path::to_owned),
+            // Its ledger rows have to stay with it.
+            Err(error) => tracing::warn!(%error, "the journal of this stream stays behind"),
+        }
+        Ok(report)
+    }
+
+    /// Refuses new operations, and flushes until nothing waits or there is no time left.
+    pub(crate) async fn drain(&self, deadline: tokio::time::Instant) -> CloseReport {
         for lane in &self.0.lanes {
             lane.shard.close();
         }
-        let deadline = from_now(within);
         let mut failures = 0;
         let mut error = None;
         loop {
@@ -198,11 +259,12 @@ impl Aggregator {
             }
             tokio::time::sleep_until(pause).await;
         }
-        let report = CloseReport::of(&self.0.lanes, error);
-        if report.is_complete() {
-            self.forget(deadline).await;
-        }
-        Ok(report)
+        CloseReport::of(&self.0.lanes, error)
+    }
+
+    /// True if nothing more is flushed from a shard, because somebody else moved its ledger.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.0.lanes.iter().any(|lane| lane.shard.stopped().is_some())
     }
 
     /// What was done, and what waits.
@@ -237,6 +299,64 @@ fn too_late() -> Error {
 }
 
 impl Inner {
+    /// `applied` says for each shard up to which number everything has taken effect.
+    pub(crate) fn new(
+        policy: FlushPolicy,
+        ledger: Ledger,
+        observer: Arc<dyn FlushObserver>,
+        tracker: TaskTracker,
+        journal: Journal,
+        applied: impl Fn(u16) -> u64,
+    ) -> Self {
+        let lane = |index| Arc::new(Lane::new(Shard::new(index, applied(index))));
+        Self {
+            policy,
+            ledger,
+            observer,
+            tracker,
+            journal,
+            lanes: (0..SHARDS).map(lane).collect(),
+            counters: Counters::default(),
+            wake: tokio::sync::Notify::new(),
+            hasher: RandomState::new(),
+            pending_ops: AtomicU64::new(0),
+            pending_bytes: AtomicI64::new(0),
+        }
+    }
+
+    /// Folds an operation for which `asked` bytes of room were taken.
+    fn accept(
+        &self,
+        lane: &Lane,
+        incoming: Incoming,
+        key: Option<&Key>,
+        asked: i64,
+        number: impl FnOnce(u64) -> Result<u64>,
+    ) -> Result<Accepted> {
+        let now = self.ledger.clock.coarse();
+        let accepted = match lane.shard.accept(incoming, key, now, &self.pending_ops, number) {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                self.pending_bytes.fetch_sub(asked, Relaxed);
+                return Err(error);
+            }
+        };
+        let more = accepted.grown - asked;
+        let held = self.pending_bytes.fetch_add(more, Relaxed) + more;
+        self.counters.submitted.fetch_add(1, Relaxed);
+        self.counters.folded.fetch_add(u64::from(accepted.folded), Relaxed);
+        self.hurry(lane, &accepted.load, held);
+        Ok(accepted)
+    }
+
+    /// Lets go of what the journal holds and has taken effect.
+    pub(crate) async fn trim_journal(&self) {
+        // Read before the shards: what is accepted after a shard was looked at lies above it.
+        let last = self.journal.last();
+        let waiting = self.lanes.iter().filter_map(|lane| lane.shard.waits_above());
+        self.journal.remove_below(waiting.fold(last, u64::min) + 1).await;
+    }
+
     fn lane_of(&self, batch_key: &BatchKey) -> &Arc<Lane> {
         let hash = self.hasher.hash_one(batch_key);
         let index = hash & u64::from(SHARDS - 1);

@@ -96,6 +96,7 @@ impl Inner {
         *held = None;
         self.pending_ops.fetch_sub(ops, SeqCst);
         self.pending_bytes.fetch_sub(bytes, Relaxed);
+        self.trim_journal().await;
         Ok(Some(landing))
     }
 

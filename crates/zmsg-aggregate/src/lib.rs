@@ -18,17 +18,19 @@ mod flusher;
 mod lane;
 
 mod flush;
+mod journal;
 
 #[cfg(test)]
 mod law;
 
-pub use aggregator::Aggregator;
+pub use aggregator::{Aggregator, Submitted};
 pub use algebra::{Fold, sqlite_functions};
 pub use flush::{
     DeadLetter, DeadLetters, FlushGuard, FlushObserver, Flushing, Hold, RetryReport, Unobserved,
     steps_for,
 };
 pub use flusher::Flusher;
+pub use journal::{Journal, JournalOptions, JournalSync, Journaled, Recovered, Recovery};
 pub use policy::FlushPolicy;
 pub use report::{CloseReport, FlushReport};
 pub use stats::AggregateStats;

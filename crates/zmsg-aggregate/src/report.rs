@@ -1,5 +1,6 @@
 //! What a flush and a close report.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::join_all;
@@ -37,6 +38,8 @@ pub struct CloseReport {
     pub shards: Vec<u16>,
     /// Why the last attempt failed.
     pub error: Option<Error>,
+    /// The directory of the journal that holds them, for the next start; `None` if they are lost.
+    pub journal: Option<PathBuf>,
 }
 
 impl FlushReport {

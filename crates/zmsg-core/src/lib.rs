@@ -22,7 +22,7 @@ pub use error::{Error, ErrorKind, ErrorStatus, Result};
 pub use ident::{Ident, TableName};
 pub use key::Key;
 pub use op::{Condition, CounterOp, MapOp, Number, OnMissing, Op, OpKind, SliceOp};
-pub use receipt::{Level, Receipt, Settlement, Settler, TaskId};
+pub use receipt::{DiskSync, Level, Receipt, Settlement, Settler, TaskId};
 pub use row::Row;
 pub use statement::{KeyScope, Statement};
 pub use task::{IntoTask, Task};

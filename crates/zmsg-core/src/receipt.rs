@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -49,7 +50,23 @@ pub struct Receipt {
     level: Level,
     reach: Level,
     settlement: Option<Settlement>,
+    disk: Option<Arc<dyn DiskSync>>,
     degraded: bool,
+}
+
+/// Brings an accepted write to this machine's disk in its own time.
+pub trait DiskSync: fmt::Debug + Send + Sync + 'static {
+    /// Whether the write is on the disk.
+    fn is_synced(&self) -> bool;
+
+    /// Waits until the write is on the disk.
+    ///
+    /// # Errors
+    /// If it cannot be known to be, or to become so.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing.
+    fn synced(&self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>>;
 }
 
 impl Receipt {
@@ -60,19 +77,26 @@ impl Receipt {
             level: Level::Database,
             reach: Level::Database,
             settlement: None,
+            disk: None,
             degraded: false,
         }
     }
 
     /// A write that ends in a cache and will never be in the tables.
     pub fn cached(id: TaskId, level: Level) -> Self {
-        Self { id, level, reach: level, settlement: None, degraded: false }
+        Self { id, level, reach: level, settlement: None, disk: None, degraded: false }
     }
 
     /// A write accepted at `level` whose effect is still to come.
     pub fn accepted(id: TaskId, level: Level, settlement: Settlement) -> Self {
         let settlement = Some(settlement);
-        Self { id, level, reach: Level::Database, settlement, degraded: false }
+        Self { id, level, reach: Level::Database, settlement, disk: None, degraded: false }
+    }
+
+    /// The receipt of a write that comes to this machine's disk before it is applied.
+    pub fn with_disk(mut self, disk: Arc<dyn DiskSync>) -> Self {
+        self.disk = Some(disk);
+        self
     }
 
     /// The receipt of a write that the shared cache was not told of, if `degraded`.
@@ -96,7 +120,10 @@ impl Receipt {
     /// How durable the acceptance is by now.
     pub fn level(&self) -> Level {
         let raised = self.settlement.as_ref().map(Settlement::level);
-        raised.map_or(self.level, |raised| raised.max(self.level))
+        let level = raised.map_or(self.level, |raised| raised.max(self.level));
+        let on_disk =
+            level < Level::LocalDisk && self.disk.as_ref().is_some_and(|disk| disk.is_synced());
+        if on_disk { Level::LocalDisk } else { level }
     }
 
     /// Waits until the acceptance is at least as durable as `level`.
@@ -111,8 +138,12 @@ impl Receipt {
         if level <= self.level {
             return Ok(());
         }
-        match &self.settlement {
-            Some(settlement) if level <= self.reach => settlement.reached(level).await,
+        match (&self.settlement, &self.disk) {
+            (Some(settlement), Some(disk)) if level <= Level::LocalDisk => {
+                // The flush may be faster, or the disk fail.
+                first_of(settlement.reached(level), disk.synced()).await
+            }
+            (Some(settlement), _) if level <= self.reach => settlement.reached(level).await,
             _ => Err(Error::new(ErrorKind::Unsupported, "this write can never be that durable")
                 .with_context("level", format!("{level:?}"))
                 .with_context("reach", format!("{:?}", self.reach))),
@@ -135,6 +166,24 @@ impl Receipt {
                 "a write that only goes to a cache is never in the tables",
             )),
         }
+    }
+}
+
+/// Whichever of the two ends first; if the disk fails first, how the write itself ends.
+async fn first_of(
+    write: impl Future<Output = Result<()>>,
+    disk: impl Future<Output = Result<()>>,
+) -> Result<()> {
+    let (mut write, mut disk) = (pin!(write), pin!(disk));
+    let first = poll_fn(|context| {
+        if let Poll::Ready(ended) = write.as_mut().poll(context) {
+            return Poll::Ready(Some(ended));
+        }
+        disk.as_mut().poll(context).map(|synced| synced.is_ok().then_some(Ok(())))
+    });
+    match first.await {
+        Some(ended) => ended,
+        None => write.await,
     }
 }
 
@@ -265,7 +314,7 @@ impl fmt::Debug for Settler {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
+    use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
     use std::task::Context;
 
     use super::*;
@@ -301,6 +350,54 @@ mod tests {
         settler.settle(Ok(()));
         assert!(matches!(poll_once(receipt.applied()), Poll::Ready(Ok(()))));
         assert_eq!(receipt.level(), Level::Database);
+    }
+
+    /// Answers at once: synced, failed, or not yet.
+    #[derive(Debug, Default)]
+    struct Disk {
+        synced: AtomicBool,
+        failed: AtomicBool,
+    }
+
+    impl DiskSync for Disk {
+        fn is_synced(&self) -> bool {
+            self.synced.load(Relaxed)
+        }
+
+        fn synced(&self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
+            Box::pin(poll_fn(|_context| match (self.is_synced(), self.failed.load(Relaxed)) {
+                (true, _) => Poll::Ready(Ok(())),
+                (_, true) => {
+                    Poll::Ready(Err(Error::new(ErrorKind::Unavailable, "the disk failed")))
+                }
+                _ => Poll::Pending,
+            }))
+        }
+    }
+
+    #[test]
+    fn a_write_on_its_way_to_the_disk_says_when_it_is_there() {
+        let settler = Settlement::pending(Level::Memory);
+        let disk = Arc::new(Disk::default());
+        let receipt = Receipt::accepted(TaskId::generate(), Level::Memory, settler.settlement())
+            .with_disk(disk.clone());
+        assert_eq!(receipt.level(), Level::Memory);
+        assert!(poll_once(receipt.wait(Level::LocalDisk)).is_pending());
+        disk.synced.store(true, Relaxed);
+        assert_eq!(receipt.level(), Level::LocalDisk);
+        assert!(matches!(poll_once(receipt.wait(Level::LocalDisk)), Poll::Ready(Ok(()))));
+        assert!(poll_once(receipt.wait(Level::Database)).is_pending());
+    }
+
+    #[test]
+    fn a_failed_disk_leaves_the_database_to_wait_for() {
+        let settler = Settlement::pending(Level::Memory);
+        let disk = Arc::new(Disk { failed: true.into(), ..Disk::default() });
+        let receipt = Receipt::accepted(TaskId::generate(), Level::Memory, settler.settlement())
+            .with_disk(disk);
+        assert!(poll_once(receipt.wait(Level::LocalDisk)).is_pending());
+        settler.settle(Ok(()));
+        assert!(matches!(poll_once(receipt.wait(Level::LocalDisk)), Poll::Ready(Ok(()))));
     }
 
     #[test]

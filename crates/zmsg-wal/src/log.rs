@@ -208,6 +208,11 @@ impl Log {
         Ok(())
     }
 
+    /// Whether [`remove_below`](Self::remove_below) would remove a segment. Cheap.
+    pub fn can_remove_below(&self, below: u64) -> bool {
+        self.shared().table.first_below(below).is_some()
+    }
+
     /// Removes the segments that hold nothing at or above `below`, after a
     /// [`checkpoint`](Self::checkpoint) that says so. Never the segment that is written to. Blocks
     /// on the disk. Returns how many were removed.

@@ -40,8 +40,11 @@ pub(crate) struct Closing {
 pub struct CloseReport {
     /// Operations of the periodic route that were applied or dead-lettered while closing.
     pub flushed: u64,
-    /// Operations of the periodic route that could not be flushed: they were in memory and are
-    /// lost.
+    /// Operations of the periodic route that could not be flushed and wait in the journal for the
+    /// next start.
+    pub journaled: u64,
+    /// Operations of the periodic route that could not be flushed and are in no journal: they were
+    /// in memory and are lost.
     pub lost_periodic: u64,
     /// Tasks of the delayed route that wait in a durable queue for the next start.
     pub queued: u64,
@@ -61,7 +64,7 @@ const SHARE_OF_WORKERS: u32 = 3;
 const GRACE: Duration = Duration::from_secs(1);
 
 impl CloseReport {
-    /// True if everything that was accepted is in the tables or in a durable queue.
+    /// True if everything that was accepted is in the tables, in a durable queue or in the journal.
     pub fn is_clean(&self) -> bool {
         self.lost_periodic == 0
             && self.lost_queued == 0
@@ -120,7 +123,10 @@ impl Closing {
         let left = until.saturating_duration_since(Instant::now()).max(GRACE);
         match writer.aggregator.close(left).await {
             Ok(flushed) => {
-                report.lost_periodic = flushed.ops;
+                match flushed.journal {
+                    Some(_) => report.journaled = flushed.ops,
+                    None => report.lost_periodic = flushed.ops,
+                }
                 report.flushed = before.saturating_sub(flushed.ops);
                 report.errors.extend(flushed.error.filter(|_| flushed.ops > 0));
             }

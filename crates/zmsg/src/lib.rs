@@ -54,6 +54,7 @@ mod flush_notes;
 mod receipts;
 mod tasks;
 mod close;
+mod journal;
 mod lock;
 mod stats;
 mod config;
@@ -67,9 +68,9 @@ pub mod doctor;
 pub use builder::Builder;
 pub use close::CloseReport;
 pub use config::{
-    ByteSize, CacheConfig, Config, FilterBackend, FilterConfig, IdsConfig, LeaseBackend,
-    LocalBackend, PeriodicConfig, QueueBackend, QueueConfig, RedisConfig, RemoteBackend, Secret,
-    SettingDoc, SourceConfig, StoreConfig, Synchronous, setting_docs,
+    ByteSize, CacheConfig, Config, FilterBackend, FilterConfig, IdsConfig, JournalMode,
+    LeaseBackend, LocalBackend, PeriodicConfig, QueueBackend, QueueConfig, RedisConfig,
+    RemoteBackend, Secret, SettingDoc, SourceConfig, StoreConfig, Synchronous, setting_docs,
 };
 pub use database::open_store;
 pub use dead::{DeadLetter, DeadLetterId, DeadLetters};

@@ -19,6 +19,7 @@ use crate::close::Closing;
 use crate::codec;
 use crate::config::Config;
 use crate::flush_notes::{FlushNotes, Leftovers};
+use crate::journal;
 use crate::lock::FileLock;
 use crate::members::Member;
 use crate::read::Reader;
@@ -74,6 +75,8 @@ impl Parts {
             self.config.filter.capacity,
         );
         start_loops(&tasks, &self, &writer, &filter_upkeep, &ids);
+        let recovery = writer.aggregator.recovery(journal::PATIENCE);
+        let journals = self.config.uses_directory(self.shared).then(|| self.config.journal_root());
         let Self { config, own_store, store, filter, queue, locks, servers, member, .. } = self;
         if let Some(keeper) = filter.keeper() {
             let token = tasks.token(Stage::Upkeep);
@@ -102,8 +105,24 @@ impl Parts {
             Arc::new(Closing { tasks, store, own_store, servers, member, deadline, locks, once });
         let reader = Reader::new(cache, Arc::clone(&sources));
         let closed = AtomicBool::new(false);
-        let inner = Inner { closed, reader, writer, sources, filter_upkeep, ids, closing };
-        Ok(Zmsg { inner: Arc::new(inner) })
+        let inner = Inner {
+            closed,
+            reader,
+            writer,
+            sources,
+            filter_upkeep,
+            ids,
+            closing,
+            recovery,
+            journals,
+        };
+        let zmsg = Zmsg { inner: Arc::new(inner) };
+        // The loops run: a flush has to tell the filter. Nobody else has the handle yet.
+        if let Err(error) = zmsg.inner.recover().await {
+            let _ = zmsg.close(None).await;
+            return Err(error);
+        }
+        Ok(zmsg)
     }
 
     fn sources(&self) -> Result<Arc<Sources>> {
@@ -130,7 +149,8 @@ impl Parts {
         ));
         let member = self.member.as_ref().filter(|_| cache.has_remote());
         let notes = member.map(|member| FlushNotes::of(member.id()));
-        let aggregator = Aggregator::open(
+        let aggregator = Aggregator::open_with(
+            journal::create(&self.config, self.shared).await?,
             Arc::clone(&self.store),
             flush_policy(&self.config),
             Arc::clone(&self.clock),

@@ -1,6 +1,6 @@
 //! The handle that applications hold: each method is a line to a collaborator.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use zmsg_aggregate::Recovery;
 use zmsg_core::{Error, ErrorKind, IntoTask, Key, Level, Result};
 use zmsg_idgen::{Id, IdGenerator};
 use zmsg_sqlbuilder::{Sql, sql};
@@ -43,6 +44,9 @@ pub(crate) struct Inner {
     pub(crate) filter_upkeep: FilterUpkeep,
     pub(crate) ids: IdGenerator,
     pub(crate) closing: Arc<Closing>,
+    pub(crate) recovery: Recovery,
+    /// Where this engine keeps its journals; `None` if it has no directory.
+    pub(crate) journals: Option<PathBuf>,
 }
 
 impl Zmsg {
@@ -395,7 +399,7 @@ impl Zmsg {
         Ok(&self.inner.writer)
     }
 
-    fn open_for_calls(&self) -> Result<()> {
+    pub(crate) fn open_for_calls(&self) -> Result<()> {
         if self.inner.closed.load(Ordering::Relaxed) {
             return Err(Error::closed("zmsg"));
         }

@@ -3,7 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use zmsg_core::{Error, ErrorKind, Key, OnMissing, Op, Result, Statement, Task};
+use zmsg_core::{Error, ErrorKind, Ident, Key, OnMissing, Op, Result, Statement, Task};
 
 use super::{Entry, Folding, Target, Work};
 use crate::algebra::Fold;
@@ -45,13 +45,19 @@ impl Incoming {
         i64::try_from(bytes).unwrap_or(i64::MAX).saturating_add(self.batch_key.heap_bytes())
     }
 
+    /// A write that was validated before, under the batch key that its author named.
+    pub(crate) fn again(batch_key: Option<String>, work: Work) -> Self {
+        let batch_key = match (batch_key, &work) {
+            (Some(name), _) => BatchKey::Named(name.into()),
+            (None, Work::Fold(folding)) => BatchKey::Rows(Arc::clone(&folding.target)),
+            (None, Work::Statement(text)) => BatchKey::Text(SameText(Arc::clone(text))),
+        };
+        Self { batch_key, work }
+    }
+
     fn of_op(op: Op, default: OnMissing) -> Result<Self> {
         let (batch_key, folding) = Folding::of(op, default)?;
-        let batch_key = match batch_key {
-            Some(name) => BatchKey::Named(name.into()),
-            None => BatchKey::Rows(Arc::clone(&folding.target)),
-        };
-        Ok(Self { batch_key, work: Work::Fold(folding) })
+        Ok(Self::again(batch_key, Work::Fold(folding)))
     }
 
     fn of_statement(statement: Statement) -> Result<Self> {
@@ -61,12 +67,7 @@ impl Incoming {
                 "a statement that returns rows cannot be deferred; execute it now",
             ));
         }
-        let statement = Arc::new(statement);
-        let batch_key = match &statement.batch_key {
-            Some(name) => BatchKey::Named(name.as_str().into()),
-            None => BatchKey::Text(SameText(Arc::clone(&statement))),
-        };
-        Ok(Self { batch_key, work: Work::Statement(statement) })
+        Ok(Self::again(statement.batch_key.clone(), Work::Statement(Arc::new(statement))))
     }
 }
 
@@ -77,13 +78,30 @@ impl Folding {
         let on_missing = on_missing.unwrap_or(default);
         let target = Target { table, condition };
         target.check(&column, on_missing)?;
+        Ok((batch_key, Self::of_target(target, column, Fold::of(&kind)?, on_missing)?))
+    }
+
+    /// The folding of a fold that was validated.
+    pub(crate) fn of_target(
+        target: Target,
+        column: Ident,
+        fold: Fold,
+        on_missing: OnMissing,
+    ) -> Result<Self> {
         let foldable = !target.mentions(&column)?;
-        let fold = Fold::of(&kind)?;
-        Ok((batch_key, Self { target: Arc::new(target), column, fold, on_missing, foldable }))
+        Ok(Self { target: Arc::new(target), column, fold, on_missing, foldable })
     }
 }
 
 impl BatchKey {
+    /// The name that the author gave, if one was given.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::Named(name) => Some(name),
+            Self::Rows(_) | Self::Text(_) => None,
+        }
+    }
+
     /// Bytes that the key keeps in memory besides what it shares with the work.
     pub(super) fn heap_bytes(&self) -> i64 {
         match self {

@@ -14,5 +14,5 @@ pub(crate) use batch::Batch;
 pub(crate) use commute::commute;
 pub(crate) use entry::{Entry, Folding, Work};
 pub(crate) use incoming::{BatchKey, Incoming};
-pub(crate) use shard::{Load, Sealed, SealedInfo, Shard};
+pub(crate) use shard::{Accepted, Load, Sealed, SealedInfo, Shard};
 pub(crate) use target::{Target, same_name};

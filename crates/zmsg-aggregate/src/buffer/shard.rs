@@ -73,6 +73,7 @@ pub(crate) struct Sealed {
 /// An operation that was accepted.
 #[derive(Debug)]
 pub(crate) struct Accepted {
+    pub(crate) seq: u64,
     pub(crate) settlement: Settlement,
     pub(crate) folded: bool,
     pub(crate) grown: i64,
@@ -81,14 +82,15 @@ pub(crate) struct Accepted {
 }
 
 impl Shard {
-    pub(crate) fn new(index: u16) -> Self {
+    /// A shard of which everything up to the number `applied` has taken effect.
+    pub(crate) fn new(index: u16, applied: u64) -> Self {
         let state = State {
             intake: Intake::Open,
             batches: HashMap::new(),
             keys: HashSet::new(),
-            accepted: 0,
-            sealed: 0,
-            applied: 0,
+            accepted: applied,
+            sealed: applied,
+            applied,
             load: Load::default(),
             oldest: None,
             in_flight: None,
@@ -97,21 +99,22 @@ impl Shard {
     }
 
     /// Accepts an operation: it has its sequence number and is folded when this returns, and is
-    /// counted among all that are pending.
+    /// counted among all that are pending. `number` gives it the number, above the last one.
     pub(crate) fn accept(
         &self,
         incoming: Incoming,
         key: Option<&Key>,
         now: Millis,
         pending_ops: &AtomicU64,
+        number: impl FnOnce(u64) -> Result<u64>,
     ) -> Result<Accepted> {
         let mut state = self.lock();
         state.intake.check()?;
+        let seq = number(state.accepted)?;
         // Before the lock is given back: whoever flushes this operation subtracts it again.
         pending_ops.fetch_add(1, SeqCst);
-        state.accepted += 1;
+        state.accepted = seq;
         state.oldest.get_or_insert(now);
-        let seq = state.accepted;
         let name_bytes = incoming.batch_key.heap_bytes();
         let batches = state.batches.len();
         let batch = state.batches.entry(incoming.batch_key).or_default();
@@ -128,7 +131,7 @@ impl Shard {
         state.load.slots += u64::from(!placed.folded);
         state.load.bytes += grown;
         let (folded, load) = (placed.folded, state.load);
-        Ok(Accepted { settlement, folded, grown, load })
+        Ok(Accepted { seq, settlement, folded, grown, load })
     }
 
     /// Seals what was accepted, if there is any and nothing is in flight.
@@ -165,6 +168,12 @@ impl Shard {
             return Some(state.accepted);
         }
         state.in_flight.as_ref().filter(|sealed| sealed.keys.contains(key)).map(|sealed| sealed.to)
+    }
+
+    /// The number up to which everything has taken effect, if something waits above it.
+    pub(crate) fn waits_above(&self) -> Option<u64> {
+        let state = self.lock();
+        (state.applied < state.accepted).then_some(state.applied)
     }
 
     pub(crate) fn accepted(&self) -> u64 {

@@ -1,6 +1,8 @@
 //! The ledger: how far the flushes of a stream have come, shard by shard.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use uuid::Uuid;
 use zmsg_core::{Clock, Error, ErrorKind, Result, Statement, Value};
@@ -36,6 +38,63 @@ pub(super) enum Standing {
 }
 
 impl Ledger {
+    /// `patience` is that of the policy.
+    pub(crate) fn of(
+        store: Arc<dyn SqlStore>,
+        clock: Arc<dyn Clock>,
+        stream: Uuid,
+        patience: Duration,
+    ) -> Self {
+        let patience = Patience::new(patience);
+        Self { store, clock, stream, catalog: Catalog::default(), patience }
+    }
+
+    /// How far each of so many shards has come, by its row, read under the rows' locks: a commit
+    /// that the server is still working on is waited for. Rows that are not there yet are made, so
+    /// that a first flush which is still under way can be waited for too.
+    ///
+    /// `first` is the first number that the journal still has.
+    ///
+    /// # Errors
+    /// `Corrupted` if the journal has let go of what took effect, and the rows that say so are
+    /// gone: what else took effect cannot be told. Else as the store.
+    pub(crate) async fn applied(&self, shards: u16, first: u64) -> Result<HashMap<u16, u64>> {
+        if first > 1 && !self.exists().await? {
+            return Err(Error::new(
+                ErrorKind::Corrupted,
+                "the ledger rows of this journal are gone: is it a copy, or the database another one?",
+            )
+            .with_context("stream", self.stream)
+            .with_context("hint", "if its operations took effect, move its directory away"));
+        }
+        let row = |shard: u16| {
+            [Value::Uuid(self.stream), Value::Int(shard.into()), number(self.clock.wall())]
+        };
+        let begin = Statement::new(
+            format!(
+                "INSERT INTO zmsg_ledger (stream, shard, seq, updated_ms) VALUES {} \
+                 ON CONFLICT (stream, shard) DO NOTHING",
+                vec!["(?, ?, 0, ?)"; shards.into()].join(", ")
+            ),
+            (0..shards).flat_map(row).collect(),
+        );
+        self.store.execute(&begin).await?;
+        let read = Statement::query(
+            "UPDATE zmsg_ledger SET seq = seq WHERE stream = ? RETURNING shard, seq",
+            vec![Value::Uuid(self.stream)],
+        );
+        let rows = self.store.execute(&read).await?.rows;
+        rows.iter().map(|row| Ok((narrow(row.int(0)?)?, narrow(row.int(1)?)?))).collect()
+    }
+
+    async fn exists(&self) -> Result<bool> {
+        let any = Statement::query(
+            "SELECT 1 FROM zmsg_ledger WHERE stream = ? LIMIT 1",
+            vec![Value::Uuid(self.stream)],
+        );
+        Ok(!self.store.fetch(&any).await?.is_empty())
+    }
+
     /// The compare-and-set of a flush.
     pub(super) fn advance(&self, shard: u16, from: u64, to: u64) -> Step {
         let (stream, shard) = (Value::Uuid(self.stream), Value::Int(shard.into()));
@@ -136,6 +195,13 @@ impl Ledger {
         );
         self.store.execute(&statement).await.map(drop)
     }
+}
+
+fn narrow<T: TryFrom<i64>>(value: i64) -> Result<T> {
+    T::try_from(value).map_err(|_| {
+        Error::new(ErrorKind::Corrupted, "the ledger holds what zmsg does not write there")
+            .with_context("found", value)
+    })
 }
 
 /// A sequence number or a time as the database holds it.

@@ -40,10 +40,8 @@ pub use letter::{DeadLetter, DeadLetters, RetryReport};
 pub use observer::{FlushGuard, FlushObserver, Flushing, Hold, Unobserved};
 pub use steps::steps_for;
 
-pub(crate) use catalog::Catalog;
 pub(crate) use flight::{Flight, Landing};
 pub(crate) use ledger::Ledger;
-pub(crate) use suspicion::Patience;
 
 #[cfg(test)]
 pub(crate) use group::merge;

@@ -112,8 +112,10 @@ impl Database {
 
     /// Submits all tasks and flushes; which of them were kept as dead letters.
     async fn flush(&self, tasks: Vec<Task>) -> Vec<bool> {
-        let settlements: Vec<_> =
-            tasks.into_iter().map(|task| self.aggregator.submit(None, task).unwrap()).collect();
+        let settlements: Vec<_> = tasks
+            .into_iter()
+            .map(|task| self.aggregator.submit(None, task).unwrap().settlement)
+            .collect();
         self.aggregator.flush_all().await.unwrap();
         let mut kept = Vec::new();
         for settlement in settlements {

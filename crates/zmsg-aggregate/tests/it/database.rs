@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 use zmsg_aggregate::{
-    Aggregator, DeadLetters, FlushObserver, FlushPolicy, Flushing, sqlite_functions,
+    Aggregator, DeadLetters, FlushObserver, FlushPolicy, Flushing, Submitted, sqlite_functions,
 };
 use zmsg_core::{
-    Error, IntoTask, Key, Level, ManualClock, Receipt, Result, Settlement, Statement, TaskId, Value,
+    Error, IntoTask, Key, Level, ManualClock, Receipt, Result, Statement, TaskId, Value,
 };
 use zmsg_sqlbuilder::{OpBuilder, counter};
 use zmsg_store::{
@@ -199,8 +199,8 @@ impl Database {
     }
 }
 
-pub(crate) fn receipt(settlement: Settlement) -> Receipt {
-    Receipt::accepted(TaskId::generate(), Level::Memory, settlement)
+pub(crate) fn receipt(submitted: Submitted) -> Receipt {
+    Receipt::accepted(TaskId::generate(), Level::Memory, submitted.settlement)
 }
 
 /// One like.

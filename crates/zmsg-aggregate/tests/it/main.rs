@@ -8,6 +8,7 @@ mod flaky;
 mod dead_letters;
 mod exactly_once;
 mod folding;
+mod journal;
 mod refused;
 mod sqlite;
 mod timing;

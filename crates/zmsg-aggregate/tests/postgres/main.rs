@@ -13,6 +13,8 @@ mod dead_letters;
 mod exactly_once;
 #[path = "../it/folding.rs"]
 mod folding;
+#[path = "../it/journal.rs"]
+mod journal;
 #[path = "../it/refused.rs"]
 mod refused;
 

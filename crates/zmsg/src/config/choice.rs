@@ -1,8 +1,9 @@
 //! What a configuration amounts to: which backends `auto` stands for.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{Config, FilterBackend, LeaseBackend, RemoteBackend};
+use super::defaults::DIRECTORY;
+use super::{Config, FilterBackend, JournalMode, LeaseBackend, RemoteBackend};
 
 impl Config {
     /// The database file, if the store is SQLite.
@@ -26,8 +27,28 @@ impl Config {
 
     /// Whether something of the engine is kept in its directory.
     pub(crate) fn uses_directory(&self, shared: bool) -> bool {
+        self.keeps_state(shared) || self.journal_mode(shared) != JournalMode::Off
+    }
+
+    /// Whether its directory has to be there for something else than the journal.
+    fn keeps_state(&self, shared: bool) -> bool {
         let lease = matches!(self.lease_backend(shared), LeaseBackend::File | LeaseBackend::Fixed);
         lease || self.sqlite_path().is_some()
+    }
+
+    /// How the periodic route keeps its journal; never `Auto`.
+    pub(crate) fn journal_mode(&self, shared: bool) -> JournalMode {
+        let chosen = self.directory != Path::new(DIRECTORY);
+        match self.periodic.journal {
+            JournalMode::Auto if chosen || self.keeps_state(shared) => JournalMode::Always,
+            JournalMode::Auto => JournalMode::Off,
+            mode => mode,
+        }
+    }
+
+    /// Where the journal of the periodic route is.
+    pub(crate) fn journal_root(&self) -> PathBuf {
+        self.directory.join("journal")
     }
 
     /// Where nodes share values; never `Auto`.

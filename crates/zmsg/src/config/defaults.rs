@@ -6,15 +6,18 @@ use std::time::Duration;
 use zmsg_core::OnMissing;
 
 use super::{
-    ByteSize, CacheConfig, Config, FilterBackend, FilterConfig, IdsConfig, LeaseBackend,
-    LocalBackend, PeriodicConfig, QueueBackend, QueueConfig, RedisConfig, RemoteBackend,
-    StoreConfig, Synchronous,
+    ByteSize, CacheConfig, Config, FilterBackend, FilterConfig, IdsConfig, JournalMode,
+    LeaseBackend, LocalBackend, PeriodicConfig, QueueBackend, QueueConfig, RedisConfig,
+    RemoteBackend, StoreConfig, Synchronous,
 };
+
+/// Where files are kept if nothing else is said, in the directory the process runs in.
+pub(super) const DIRECTORY: &str = "data";
 
 impl Default for Config {
     fn default() -> Self {
         Self {
-            directory: PathBuf::from("data"),
+            directory: PathBuf::from(DIRECTORY),
             store: StoreConfig::default(),
             redis: RedisConfig::default(),
             cache: CacheConfig::default(),
@@ -134,6 +137,8 @@ impl Default for PeriodicConfig {
             bytes_max: ByteSize(64 << 20),
             age_max: Duration::from_secs(5),
             on_missing: OnMissing::DeadLetter,
+            journal: JournalMode::Auto,
+            journal_bytes_max: ByteSize(1 << 30),
         }
     }
 }

@@ -270,6 +270,27 @@ pub struct PeriodicConfig {
     pub age_max: Duration,
     /// What happens to an operation whose condition meets no row.
     pub on_missing: OnMissing,
+    /// Whether operations are on this machine's disk before they are acknowledged.
+    pub journal: JournalMode,
+    /// Bytes that the journal may take while the database is away; beyond it callers get
+    /// `Overloaded`.
+    pub journal_bytes_max: ByteSize,
+}
+
+/// Whether operations of the periodic route are kept on this machine's disk until they have taken
+/// effect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JournalMode {
+    /// `Always` where the engine has a directory: on an embedded database, or where `directory` is
+    /// set to something else than its default. `Off` otherwise.
+    Auto,
+    /// No: what the buffer holds is lost with the process.
+    Off,
+    /// Yes, and synced this often: an operation is acknowledged before that. A power cut may lose
+    /// what the last interval brought, a kill what was not yet handed to the operating system.
+    Interval(Duration),
+    /// Yes, and synced before the operation is acknowledged; callers share the syncs.
+    Always,
 }
 
 /// Where the values of a key prefix come from.

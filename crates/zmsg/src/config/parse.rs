@@ -7,7 +7,10 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use zmsg_core::OnMissing;
 
-use super::{FilterBackend, LeaseBackend, LocalBackend, QueueBackend, RemoteBackend, Synchronous};
+use super::{
+    FilterBackend, JournalMode, LeaseBackend, LocalBackend, QueueBackend, RemoteBackend,
+    Synchronous,
+};
 
 /// A password: never printed.
 #[derive(Clone, PartialEq, Eq)]
@@ -167,6 +170,27 @@ impl Parse for ByteSize {
     }
 }
 
+impl Parse for JournalMode {
+    const EXPECTS: &'static str = "auto, off, always, or how often to sync, such as 100ms";
+    fn parse(raw: &Json) -> Result<Self, String> {
+        match text(raw).as_deref() {
+            Some("auto") => Ok(Self::Auto),
+            // YAML reads a bare `off` as false.
+            Some("off" | "false") => Ok(Self::Off),
+            Some("always") => Ok(Self::Always),
+            _ => Duration::parse(raw).map(Self::Interval).map_err(|_| expected::<Self>()),
+        }
+    }
+    fn show(&self) -> String {
+        match self {
+            Self::Auto => "auto".to_owned(),
+            Self::Off => "off".to_owned(),
+            Self::Interval(every) => every.show(),
+            Self::Always => "always".to_owned(),
+        }
+    }
+}
+
 macro_rules! parse_choice {
     ($($type:ty => $expects:literal { $($name:literal => $variant:path,)* })*) => {$(
         impl Parse for $type {
@@ -256,6 +280,21 @@ mod tests {
         assert_eq!(ByteSize(0).to_string(), "0B");
         assert_eq!(Duration::parse(&json!("250ms")), Ok(Duration::from_millis(250)));
         assert!(Duration::parse(&json!(5)).is_err(), "a bare number has no unit");
+    }
+
+    #[test]
+    fn a_journal_is_off_always_or_synced_so_often() {
+        for (raw, mode) in [
+            (json!("off"), JournalMode::Off),
+            (json!(false), JournalMode::Off),
+            (json!("always"), JournalMode::Always),
+            (json!("100ms"), JournalMode::Interval(Duration::from_millis(100))),
+            (json!("auto"), JournalMode::Auto),
+        ] {
+            assert_eq!(JournalMode::parse(&raw), Ok(mode));
+            assert_eq!(JournalMode::parse(&json!(mode.show())), Ok(mode));
+        }
+        assert!(JournalMode::parse(&json!("sometimes")).is_err());
     }
 
     #[test]

@@ -123,6 +123,8 @@ pub(super) const SETTINGS: &[Setting] = settings! {
     "periodic.bytes_max" => periodic.bytes_max: super::ByteSize, "bytes that may wait in the buffer; beyond it callers get Overloaded";
     "periodic.age_max" => periodic.age_max: std::time::Duration, "a shard whose oldest operation is this old is flushed at once";
     "periodic.on_missing" => periodic.on_missing: OnMissing, "what happens to an operation whose condition meets no row";
+    "periodic.journal" => periodic.journal: super::JournalMode, "whether operations are on this machine's disk before they are acknowledged; auto is always where the engine has a directory, else off";
+    "periodic.journal_bytes_max" => periodic.journal_bytes_max: super::ByteSize, "bytes that the journal may take while the database is away; beyond it callers get Overloaded";
     "shutdown.deadline" => shutdown_deadline: std::time::Duration, "how long close may take when it is given no deadline";
 };
 

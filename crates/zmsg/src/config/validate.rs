@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::parse::redacted;
-use super::{Config, LeaseBackend, Problems};
+use super::{Config, JournalMode, LeaseBackend, Problems};
 use crate::source::Source;
 
 /// Notes every problem.
@@ -183,6 +183,13 @@ fn periodic(config: &Config, problems: &mut Problems) {
     });
     range(problems, "periodic.ops_max", periodic.ops_max, 1, u64::MAX);
     range(problems, "periodic.bytes_max", periodic.bytes_max.0, 64 << 10, 1 << 46);
+    range(problems, "periodic.journal_bytes_max", periodic.journal_bytes_max.0, 64 << 20, 1 << 46);
+    if let JournalMode::Interval(every) = periodic.journal {
+        problems.check(every < Duration::from_millis(1), || {
+            "periodic.journal: an interval must be at least 1ms; to sync each time use always"
+                .into()
+        });
+    }
 }
 
 fn sources(config: &Config, problems: &mut Problems) {

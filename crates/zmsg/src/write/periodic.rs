@@ -2,12 +2,15 @@
 //!
 //! | returns when | lost if the process is killed | this node sees it | in the tables |
 //! |---|---|---|---|
-//! | folded | what the buffer held, up to one interval | its value, if it brought one, at return | at the next flush, exactly once |
+//! | in the journal, synced, and folded | nothing: the next start goes on | its value, if it brought one, at return | at the next flush, exactly once |
+//! | without a journal: folded | what the buffer held, up to one interval | the same | the same |
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use zmsg_core::{Error, ErrorKind, Key, Level, Receipt, Result, Settlement, Task, TaskId};
+use zmsg_aggregate::Submitted;
+use zmsg_core::{Error, ErrorKind, Key, Receipt, Result, Task, TaskId};
 
 use super::{Writer, refuse_returning};
 
@@ -30,16 +33,19 @@ impl Writer {
             )
             .with_context("key", key));
         }
-        let (settlement, shown) = match value {
+        let (submitted, shown) = match value {
             None => (self.aggregator.submit(Some(key), task)?, Ok(())),
             Some(value) => self.submit_and_show(key, value, task, ttl).await?,
         };
+        let Submitted { settlement, journaled } = submitted;
+        let level = journaled.acknowledged().await?;
         let degraded = shown.is_err();
         if let Err(error) = shown {
             tracing::debug!(%key, %error, "an accepted value is not shown");
         }
-        let receipt = Receipt::accepted(TaskId::generate(), Level::Memory, settlement);
-        Ok(receipt.with_degraded(degraded))
+        let receipt = Receipt::accepted(TaskId::generate(), level, settlement);
+        let receipt = receipt.with_degraded(degraded);
+        Ok(if journaled.is_pending() { receipt.with_disk(Arc::new(journaled)) } else { receipt })
     }
 
     /// Folds and shows in one step: the flush that applies the task also takes its value out of
@@ -50,7 +56,7 @@ impl Writer {
         value: Bytes,
         task: Task,
         ttl: Option<Duration>,
-    ) -> Result<(Settlement, Result<()>)> {
+    ) -> Result<(Submitted, Result<()>)> {
         let mut submitted = None;
         let submit = || {
             let result = self.aggregator.submit(Some(key), task);
@@ -60,7 +66,7 @@ impl Writer {
         };
         let shown = self.cache.show(key, Some(value), ttl, submit).await;
         match submitted {
-            Some(settlement) => Ok((settlement?, shown)),
+            Some(submitted) => Ok((submitted?, shown)),
             // The value was refused before the task was folded, for its TTL.
             None => Err(shown.err().unwrap_or_else(|| Error::closed("cache"))),
         }

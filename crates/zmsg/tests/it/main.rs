@@ -15,6 +15,7 @@ mod dead_letters;
 mod migrations;
 mod faults;
 mod closing;
+mod journal;
 mod kills;
 mod servers;
 #[cfg(feature = "cli")]

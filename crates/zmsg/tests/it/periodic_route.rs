@@ -36,7 +36,7 @@ async fn a_periodic_receipt_tells_when_the_effect_is_in_the_tables() {
     engine.insert("feed_1", "hello").await;
     let receipt =
         engine.zmsg.cache_and_periodic_store("feed_1", None, like("feed_1")).await.unwrap();
-    assert_eq!(receipt.level(), Level::Memory);
+    assert_eq!(receipt.level(), Level::LocalDisk);
     engine.zmsg.flush().await.unwrap();
     receipt.applied().await.unwrap();
     receipt.wait(Level::Database).await.unwrap();

@@ -143,7 +143,7 @@ pub(crate) struct Watched {
 const OPEN: usize = 1 << 20;
 
 impl Watched {
-    async fn open(path: &Path) -> Arc<Self> {
+    pub(crate) async fn open(path: &Path) -> Arc<Self> {
         let options = SqliteOptions { functions: sqlite_functions(), ..SqliteOptions::new(path) };
         Arc::new(Self {
             inner: SqliteStore::open(options).await.unwrap(),

@@ -5,6 +5,7 @@ mod database;
 mod migrate;
 mod dead;
 mod nodes;
+mod adopt;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -48,6 +49,15 @@ enum Command {
         #[command(flatten)]
         database: Database,
     },
+    /// Bring into the database what a process that never came back left in the journal of its
+    /// directory: what it had acknowledged on the periodic route. Nothing takes effect twice.
+    Adopt {
+        /// The directory of the engine that is gone.
+        directory: PathBuf,
+        /// The configuration of an engine on the same servers.
+        #[arg(long)]
+        config: PathBuf,
+    },
     /// Check the settings of the servers and the directory; fails if a promise does not hold.
     Doctor {
         /// The configuration of the engine; variables of the environment count as they do there.
@@ -66,6 +76,7 @@ async fn main() -> ExitCode {
         Command::DeadLetters { action } => dead::run(action).await,
         Command::Nodes { action } => nodes::run(action).await,
         Command::DistrustFilters { database } => distrust(&database).await,
+        Command::Adopt { directory, config } => adopt::run(&directory, &config).await,
         Command::Doctor { config, json } => match doctor(&config, json).await {
             Ok(false) => Ok(()),
             // It has said already why.

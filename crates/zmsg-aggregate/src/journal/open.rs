@@ -1,0 +1,230 @@
+//! The journal of a running process.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+use zmsg_core::{DiskSync, Error, ErrorKind, Key, Level, Result};
+use zmsg_wal::{Durability, Log, LogOptions, RealFs, SyncPolicy};
+
+use super::{record, streams};
+use crate::buffer::Incoming;
+
+/// The kind of a record that is an operation.
+pub(super) const OPERATION: u8 = 1;
+
+/// Where a journal is and how it writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct JournalOptions {
+    /// The directory of all streams of an engine; each stream has one of its own in it.
+    pub root: PathBuf,
+    /// When an operation is synced.
+    pub sync: JournalSync,
+    /// Bytes that the records of one stream may take; beyond it operations are refused.
+    pub bytes_max: u64,
+    /// Bytes of one file. What has taken effect is removed by whole files.
+    pub segment_bytes: u64,
+}
+
+/// When operations of a journal are synced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum JournalSync {
+    /// Before they are acknowledged; all who wait at the same time share a sync.
+    Always,
+    /// So often, by a timer. They are acknowledged before that: a power cut may lose what the last
+    /// interval brought, and a kill what was not yet handed to the operating system.
+    Interval(Duration),
+}
+
+/// Keeps operations on the disk until they have taken effect, or does not.
+///
+/// Cloning it is one reference count.
+#[derive(Clone)]
+pub struct Journal(Option<Arc<Stream>>);
+
+/// The stream of a running process.
+struct Stream {
+    log: Log,
+    id: Uuid,
+    dir: PathBuf,
+    /// Operations are acknowledged when they are synced.
+    always: bool,
+}
+
+/// Where an operation has its place, and how durable that is.
+#[derive(Clone)]
+pub struct Journaled {
+    stream: Option<Arc<Stream>>,
+    seq: u64,
+}
+
+impl Journal {
+    /// No journal: what the buffer holds is lost with the process.
+    pub fn off() -> Self {
+        Self(None)
+    }
+
+    /// Begins a stream of its own in `options.root`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// `InvalidConfig` for bounds that cannot be kept together and for a directory that others can
+    /// write to; `Unavailable` if the disk fails or is full.
+    ///
+    /// # Cancel safety
+    /// Dropping the future may leave an empty stream behind, which the next recovery removes.
+    pub async fn create(options: &JournalOptions) -> Result<Self> {
+        let options = options.clone();
+        blocking(move || {
+            let dir = streams::fresh(&options.root)?;
+            let (log, recovered) = Log::open(&dir, log_options(&options), Arc::new(RealFs))?;
+            let always = options.sync == JournalSync::Always;
+            Ok(Self(Some(Arc::new(Stream { log, id: recovered.stream, dir, always }))))
+        })
+        .await
+    }
+
+    /// The id of the stream: that of the log, or a new one.
+    pub(crate) fn stream(&self) -> Uuid {
+        self.0.as_ref().map_or_else(Uuid::now_v7, |stream| stream.id)
+    }
+
+    /// Its directory; `None` if there is no journal.
+    pub fn dir(&self) -> Option<&Path> {
+        self.0.as_ref().map(|stream| stream.dir.as_path())
+    }
+
+    /// The record of an operation, made before any lock is taken.
+    pub(crate) fn record(
+        &self,
+        shard: u16,
+        key: Option<&Key>,
+        incoming: &Incoming,
+    ) -> Result<Vec<u8>> {
+        match &self.0 {
+            None => Ok(Vec::new()),
+            Some(_) => record::encode(shard, key, incoming),
+        }
+    }
+
+    /// Gives an operation its number, above `last`; it is in the journal then, if there is one.
+    /// Called under the lock of its shard, so it never waits.
+    ///
+    /// # Errors
+    /// `Overloaded` at a bound; `Unavailable` once the disk has failed. Nothing was accepted.
+    pub(crate) fn append(&self, record: &[u8], last: u64) -> Result<u64> {
+        match &self.0 {
+            None => Ok(last + 1),
+            Some(stream) => Ok(stream.log.append(OPERATION, &[record])?.seq()),
+        }
+    }
+
+    /// What became of the record with this number.
+    pub(crate) fn journaled(&self, seq: u64) -> Journaled {
+        Journaled { stream: self.0.clone(), seq }
+    }
+
+    /// The last number that was given out.
+    pub(crate) fn last(&self) -> u64 {
+        self.0.as_ref().map_or(0, |stream| stream.log.last_seq())
+    }
+
+    /// Removes the files that hold nothing at or above this number: all below it has taken effect.
+    pub(crate) async fn remove_below(&self, seq: u64) {
+        let Some(stream) = self.0.clone() else { return };
+        if !stream.log.can_remove_below(seq) {
+            return;
+        }
+        if let Err(error) = blocking(move || stream.log.remove_below(seq)).await {
+            tracing::warn!(%error, "files of the journal stay behind for now");
+        }
+    }
+
+    /// Ends the stream: syncs it, and removes it if nothing of it is pending.
+    pub(crate) async fn end(&self, complete: bool) -> Result<()> {
+        let Some(stream) = self.0.clone() else { return Ok(()) };
+        blocking(move || {
+            stream.log.close_blocking()?;
+            if complete { streams::remove(&stream.dir) } else { Ok(()) }
+        })
+        .await
+    }
+}
+
+impl Journaled {
+    /// Waits until the operation may be acknowledged, and says how durable it is then.
+    ///
+    /// # Errors
+    /// Its outcome is unknown if the disk failed: it may be lost if the process ends before its flush,
+    /// which goes on.
+    ///
+    /// # Cancel safety
+    /// Dropping the future changes nothing: the operation was accepted.
+    pub async fn acknowledged(&self) -> Result<Level> {
+        match &self.stream {
+            Some(stream) if stream.always => {
+                stream.log.wait(self.seq, Durability::Synced).await?;
+                Ok(Level::LocalDisk)
+            }
+            _ => Ok(Level::Memory),
+        }
+    }
+
+    /// Whether the operation comes to the disk later than it is acknowledged.
+    pub fn is_pending(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| !stream.always)
+    }
+}
+
+impl DiskSync for Journaled {
+    fn is_synced(&self) -> bool {
+        self.stream.as_ref().is_some_and(|stream| stream.log.stats().synced_seq >= self.seq)
+    }
+
+    fn synced(&self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
+        Box::pin(async {
+            match &self.stream {
+                Some(stream) => stream.log.wait(self.seq, Durability::Synced).await,
+                None => Err(Error::new(ErrorKind::Unsupported, "there is no journal")),
+            }
+        })
+    }
+}
+
+pub(super) fn log_options(options: &JournalOptions) -> LogOptions {
+    LogOptions {
+        sync: match options.sync {
+            JournalSync::Always => SyncPolicy::Always,
+            JournalSync::Interval(every) => SyncPolicy::Interval(every),
+        },
+        segment_bytes: options.segment_bytes,
+        bytes_max: options.bytes_max,
+        ..LogOptions::default()
+    }
+}
+
+/// Runs file work where it may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|died| {
+        Err(Error::new(ErrorKind::Unexpected, "the journal's work ended early").with_source(died))
+    })
+}
+
+impl fmt::Debug for Journal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            None => f.write_str("Journal(off)"),
+            Some(stream) => write!(f, "Journal({}, {})", stream.id, stream.dir.display()),
+        }
+    }
+}
+
+impl fmt::Debug for Journaled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Journaled({})", self.seq)
+    }
+}

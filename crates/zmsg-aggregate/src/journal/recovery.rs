@@ -1,0 +1,185 @@
+//! What processes that ended left in their journals, brought into the database.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+use zmsg_core::{Clock, Error, ErrorKind, Result};
+use zmsg_store::SqlStore;
+use zmsg_wal::{Log, LogOptions, Reader, RealFs};
+
+use super::open::{OPERATION, blocking};
+use super::{Journal, record, streams};
+use crate::aggregator::{Aggregator, Inner, SHARDS};
+use crate::deadline::from_now;
+use crate::flush::{FlushObserver, Ledger};
+use crate::policy::FlushPolicy;
+
+/// Brings into the database what ended processes left in their journals.
+///
+/// - Every operation that was acknowledged as durable and has not taken effect does so, once; what
+///   the database refuses goes to the dead letters, as at any flush.
+/// - Nobody recovers a stream whose process lives, and two who try the same stream at once apply
+///   nothing twice: the first keeps the second out by a lock, and the ledger would do so too.
+/// - After an error nothing is lost: it can be tried again, by whoever has the directory.
+#[derive(Debug, Clone)]
+pub struct Recovery {
+    /// Where the operations take effect.
+    pub store: Arc<dyn SqlStore>,
+    /// How flushes are made; its `retry` says how patiently failures are met.
+    pub policy: FlushPolicy,
+    /// For the times in ledger and dead letters.
+    pub clock: Arc<dyn Clock>,
+    /// Who has to know of flushes.
+    pub observer: Arc<dyn FlushObserver>,
+    /// Where flushes run.
+    pub tracker: TaskTracker,
+    /// A flush that failed is tried again for so long.
+    pub patience: Duration,
+}
+
+/// What was recovered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovered {
+    /// Streams that ended processes had left.
+    pub streams: u64,
+    /// Operations in them that had not taken effect before.
+    pub ops: u64,
+    /// Groups of these that went to the dead letters.
+    pub dead_lettered: u64,
+    /// Bytes at the ends of journals that were cut off: they were never acknowledged as durable.
+    pub torn_bytes: u64,
+}
+
+/// The rows of a ledger may move once more under a process that was killed: what it sent last is
+/// still on its way. Each time they do, the stream is read anew.
+const MOVED_MAX: u32 = 5;
+
+/// How long an engine of this process that was dropped may hold its stream, at most.
+const LEAVING: Duration = Duration::from_secs(2);
+
+impl Recovery {
+    /// Recovers every stream in the directory `root` but that of `own`, oldest first, and removes
+    /// each that is done.
+    ///
+    /// # Errors
+    /// `Conflict` if the process of a stream lives; `Corrupted` if a journal is damaged where it was
+    /// synced, or its ledger rows are gone; else as the store. Streams that were done before stay
+    /// done, the others stay as they are.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves some streams recovered; a flush that began goes on.
+    pub async fn run(&self, root: &Path, own: &Journal) -> Result<Recovered> {
+        let (root, own) = (root.to_owned(), own.dir().map(Path::to_owned));
+        let left = blocking(move || streams::left_in(&root, own.as_deref())).await?;
+        let mut sum = Recovered::default();
+        for dir in left {
+            let done = self.stream(dir.clone()).await.map_err(|error| {
+                error.with_context("stream", dir.display()).during("journal.recover")
+            })?;
+            sum.streams += done.streams;
+            sum.ops += done.ops;
+            sum.dead_lettered += done.dead_lettered;
+            sum.torn_bytes += done.torn_bytes;
+        }
+        Ok(sum)
+    }
+
+    async fn stream(&self, dir: PathBuf) -> Result<Recovered> {
+        let (log, found) = self.open(&dir).await?;
+        let mut done =
+            Recovered { streams: 1, torn_bytes: found.torn_bytes, ..Recovered::default() };
+        let ledger = self.ledger(found.stream);
+        if found.records > 0 {
+            self.land(&log, found.first, &mut done).await?;
+        }
+        let Recovered { ops, dead_lettered, torn_bytes, .. } = done;
+        blocking(move || {
+            log.close_blocking()?;
+            streams::remove(&dir)
+        })
+        .await?;
+        ledger.forget().await?;
+        let stream = found.stream;
+        tracing::info!(%stream, ops, dead_lettered, torn_bytes, "a journal was recovered");
+        Ok(done)
+    }
+
+    /// Opens a stream. An engine that was dropped without being closed may still be on its way out.
+    async fn open(&self, dir: &Path) -> Result<(Log, zmsg_wal::Recovered)> {
+        let deadline = from_now(self.patience.min(LEAVING));
+        loop {
+            let path = dir.to_owned();
+            let opened = blocking(move || Log::open(&path, small(), Arc::new(RealFs))).await;
+            match opened {
+                Err(error) if error.kind() == ErrorKind::Conflict && Instant::now() < deadline => {
+                    tokio::time::sleep(Duration::from_millis(10)).await;
+                }
+                opened => return opened,
+            }
+        }
+    }
+
+    /// Flushes what lies above the ledger, until nothing does.
+    async fn land(&self, log: &Log, first: u64, done: &mut Recovered) -> Result<()> {
+        let mut moved = 0;
+        loop {
+            let ledger = self.ledger(log.stream());
+            let applied = Arc::new(ledger.applied(SHARDS, first).await?);
+            let aggregator = Aggregator(Arc::new(Inner::new(
+                self.policy.clone(),
+                ledger,
+                Arc::clone(&self.observer),
+                self.tracker.clone(),
+                Journal::off(),
+                |shard| applied.get(&shard).copied().unwrap_or_default(),
+            )));
+            let (reader, again) = (log.reader(first), aggregator.clone());
+            blocking(move || replay(reader, &again, &applied)).await?;
+            let report = aggregator.drain(from_now(self.patience)).await;
+            let stats = aggregator.stats();
+            done.ops += stats.submitted - stats.pending_ops;
+            done.dead_lettered += stats.dead_lettered;
+            match report.error {
+                None => return Ok(()),
+                Some(_) if aggregator.is_stopped() && moved < MOVED_MAX => moved += 1,
+                Some(error) => return Err(error),
+            }
+        }
+    }
+
+    fn ledger(&self, stream: Uuid) -> Ledger {
+        Ledger::of(Arc::clone(&self.store), Arc::clone(&self.clock), stream, self.policy.patience)
+    }
+}
+
+/// Nothing is appended to it any more.
+fn small() -> LogOptions {
+    LogOptions {
+        segment_bytes: 1 << 20,
+        record_bytes_max: 64 << 10,
+        buffer_bytes_max: 128 << 10,
+        ..LogOptions::default()
+    }
+}
+
+/// Folds again what had not taken effect, in the order in which it was accepted.
+fn replay(mut reader: Reader, to: &Aggregator, applied: &HashMap<u16, u64>) -> Result<()> {
+    while let Some(found) = reader.next()? {
+        let seq = found.seq;
+        let decoded = match found.kind {
+            OPERATION => record::decode(&found.payload),
+            _ => Err(Error::new(ErrorKind::Corrupted, "a record of an unknown kind")),
+        };
+        let record = decoded.map_err(|error| error.with_context("sequence", seq))?;
+        if applied.get(&record.shard).is_none_or(|applied| seq > *applied) {
+            to.accept_again(record.shard, record.incoming, record.key.as_ref(), seq)?;
+        }
+    }
+    Ok(())
+}
