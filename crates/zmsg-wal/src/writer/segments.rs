@@ -61,12 +61,13 @@ impl Writer {
             Some(spare) => spare,
             None => self.allocate(least.max(options.segment_bytes))?,
         };
-        let synced_through = shared.progress.synced();
+        let (old, synced) = (self.live.header, shared.progress.synced());
         let header = Header {
-            number: self.live.header.number + 1,
-            first_seq: synced_through + 1,
-            synced_through,
-            ceiling: synced_through + 1 + options.sequences_max(spare.bytes),
+            number: old.number + 1,
+            first_seq: synced + 1,
+            // The last record there is; sequences that a crash skipped are none.
+            synced_through: if synced < old.first_seq { old.synced_through } else { synced },
+            ceiling: synced + 1 + options.sequences_max(spare.bytes),
             salt: salt(),
             record_bytes_max: options.record_bytes_max,
             stream: shared.stream,
@@ -74,7 +75,7 @@ impl Writer {
         let mut live = Live::prepare(spare, header)?;
         if let Some(last) = last_seq(frames) {
             self.attempted = last;
-            seal_run(frames, &live, synced_through);
+            seal_run(frames, &live, synced);
             live.file.write_at(frames, live.end)?;
             live.end += frames.len() as u64;
         }

@@ -6,7 +6,10 @@ mod scenario;
 
 use model::{Promise, verdict};
 use scenario::{Generation, States};
-use zmsg_wal::testing::{CrashPoint, Sabotage, Survival};
+use zmsg_wal::Durability;
+use zmsg_wal::testing::{CrashPoint, Disk, Fault, FaultKind, Sabotage, Survival};
+
+use crate::support::{all, open, small};
 
 /// How many crash states the ordinary run checks; `ZMSG_WAL_CRASH_STATES` asks for more.
 const STATES: usize = 20_000;
@@ -92,4 +95,42 @@ found! {
     the_check_finds_a_sequence_that_was_used_twice: ReuseSequence,
     the_check_finds_a_segment_that_went_before_its_checkpoint: RemoveBeforeCheckpoint,
     the_check_finds_an_unsynced_tail_that_was_trusted: TrustUnsynced,
+}
+
+/// What a killed process did may be seen and not be on the disk: names, too.
+#[test]
+fn a_power_cut_after_a_kill_and_a_recovery_leaves_a_log_that_opens() {
+    let disk = Disk::new();
+    for _ in 0..2 {
+        let (log, _) = open(disk.fs(), &small()).unwrap();
+        for number in 0..8 {
+            if number == 4 {
+                // A segment that gets its name with records in it.
+                disk.fail(Fault { kind: FaultKind::Sync, call: 1, times: 1 });
+            }
+            log.append(1, &[&[3; 480]]).unwrap().wait(Durability::Synced).wait_blocking().unwrap();
+        }
+        log.remove_below(log.last_seq() - 1).unwrap();
+        log.close_blocking().unwrap();
+    }
+    let mut seed = 0;
+    for after in 0..=disk.journal_len() {
+        let killed = disk.kill(after);
+        let (log, recovered) = open(killed.fs(), &small()).unwrap();
+        let begun = killed.journal_len();
+        // What was read is delivered, and goes.
+        log.append(1, &[&[4; 10]]).unwrap().wait(Durability::Synced).wait_blocking().unwrap();
+        log.remove_below(recovered.next).unwrap();
+        log.close_blocking().unwrap();
+        for then in after..=killed.journal_len() {
+            for _ in 0..if then <= begun { 12 } else { 3 } {
+                seed += 1;
+                let survival = Survival::Some { block: 512 };
+                let (cut, _) = killed.crash(CrashPoint { after: then, survival, seed });
+                let opened = open(cut.fs(), &small());
+                let (log, _) = opened.unwrap_or_else(|error| panic!("{after}, {then}: {error}"));
+                all(&log).unwrap_or_else(|error| panic!("{after}, {then}: {error}"));
+            }
+        }
+    }
 }
