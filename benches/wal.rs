@@ -178,6 +178,11 @@ fn recovery(dir: &Path) {
 }
 
 fn main() {
+    // `cargo xtask bench FILTER` runs all targets: this one has one name.
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    if filter.is_some_and(|filter| !"wal".contains(&filter)) {
+        return;
+    }
     let dir = tempfile::tempdir().unwrap();
     durable(dir.path());
     buffered(dir.path());

@@ -105,7 +105,7 @@ impl LogOptions {
             return refuse("buffer_bytes_max must hold the longest record");
         }
         // Then what is buffered never needs more than the live segment and one in reserve.
-        let least = (self.buffer_bytes_max + frame_max + HEADER) as u64;
+        let least = self.buffer_bytes_max.saturating_add(frame_max + HEADER) as u64;
         if self.segment_bytes < least {
             return refuse("segment_bytes must hold the buffer and the longest record");
         }

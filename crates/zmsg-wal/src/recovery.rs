@@ -27,7 +27,7 @@ use crate::{Fs, LogOptions};
 pub struct Recovered {
     /// The id of the log: made once, kept for as long as the directory lives.
     pub stream: Uuid,
-    /// The first record that is to be delivered; `next` if there is none.
+    /// Where to begin to deliver: nothing below it is to be; `next` if nothing is.
     pub first: u64,
     /// The last record; 0 if there never was one.
     pub last: u64,

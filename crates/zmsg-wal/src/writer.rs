@@ -145,7 +145,7 @@ impl Writer {
 
     fn sync_at(&self) -> Option<Instant> {
         match self.shared.options.sync {
-            SyncPolicy::Interval(every) => self.since.map(|since| since + every),
+            SyncPolicy::Interval(every) => self.since.and_then(|since| since.checked_add(every)),
             _ => None,
         }
     }

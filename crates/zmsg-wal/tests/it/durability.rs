@@ -202,3 +202,27 @@ fn a_log_that_failed_acknowledges_what_came_before_and_refuses_the_rest() {
     assert!(after.wait(Durability::Synced).wait_blocking().is_err());
     before.wait(Durability::Synced).wait_blocking().unwrap();
 }
+
+#[test]
+fn bounds_that_cannot_be_kept_together_are_refused() {
+    let refused = |change: fn(&mut LogOptions)| {
+        let mut options = small();
+        change(&mut options);
+        let error = open(Disk::new().fs(), &options).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
+    };
+    refused(|options| options.record_bytes_max = 0);
+    refused(|options| options.record_bytes_max = u32::MAX);
+    refused(|options| options.buffer_bytes_max = 500);
+    refused(|options| options.buffer_bytes_max = usize::MAX);
+    refused(|options| options.segment_bytes = 2048);
+    refused(|options| options.bytes_max = 4095);
+    refused(|options| options.sync = SyncPolicy::Interval(Duration::ZERO));
+    let (log, _) = open(
+        Disk::new().fs(),
+        &LogOptions { sync: SyncPolicy::Interval(Duration::MAX), ..small() },
+    )
+    .unwrap();
+    log.append(1, &[b"one"]).unwrap();
+    log.sync().wait_blocking().unwrap();
+}
