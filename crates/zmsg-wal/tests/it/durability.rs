@@ -55,9 +55,11 @@ fn with_an_interval_the_timer_syncs_and_nobody_else() {
     first.wait(Durability::Flushed).wait_blocking().unwrap();
     assert!(log.stats().synced_seq < first.seq() || begun.elapsed() >= every);
     let second = log.append(1, &[b"two"]).unwrap();
+    // On a busy machine the timer may have come before the second record.
+    let late = begun.elapsed() >= every;
     second.wait(Durability::Synced).wait_blocking().unwrap();
     assert!(begun.elapsed() >= every, "the timer was not waited for");
-    assert_eq!(log.stats().syncs, 1, "one sync for both");
+    assert!(log.stats().syncs == 1 || late, "one sync for both");
 }
 
 #[test]
