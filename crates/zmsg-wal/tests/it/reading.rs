@@ -121,3 +121,41 @@ fn opening_a_log_many_times_does_not_pile_up_segments() {
     assert_eq!(disk.files(".wal").len(), 1);
     assert_eq!(disk.files(".tmp").len(), 0);
 }
+
+#[test]
+fn a_reader_sees_every_record_once_while_files_fail_and_segments_go() {
+    const RECORDS: u64 = 6_000;
+    let disk = Disk::new();
+    let (log, _) = open(disk.fs(), &LogOptions { bytes_max: 1 << 30, ..small() }).unwrap();
+    std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut reader = log.reader(1);
+            for seq in 1..=RECORDS {
+                let record = loop {
+                    if let Some(record) = reader.next().unwrap() {
+                        break record;
+                    }
+                    log.wait(seq, Durability::Flushed).wait_blocking().unwrap();
+                };
+                assert_eq!((record.seq, &record.payload[..]), (seq, &seq.to_le_bytes()[..]));
+                if seq % 100 == 0 {
+                    log.remove_below(seq).unwrap();
+                }
+            }
+        });
+        for seq in 1..=RECORDS {
+            while log.append(1, &[&seq.to_le_bytes()]).is_err() {
+                log.wait(seq - 1, Durability::Synced).wait_blocking().unwrap();
+            }
+            // One fault at a time: a second one during the way out of the first ends the log.
+            if seq % 64 == 63 {
+                disk.heal();
+            } else if seq % 64 == 0 {
+                log.wait(seq, Durability::Synced).wait_blocking().unwrap();
+                disk.fail(Fault { kind: FaultKind::ShortWrite, call: 1 + seq % 5, times: 1 });
+            }
+        }
+        reader.join().unwrap();
+    });
+    assert!(log.stats().distrusted > 10, "{:?}", log.stats());
+}
