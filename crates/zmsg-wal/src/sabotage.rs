@@ -17,6 +17,8 @@ pub enum Sabotage {
     SkipDirSync,
     /// A sync that failed is tried again on the same file, and believed.
     RetryFailedSync,
+    /// After a write that failed the log goes on behind it in the same file.
+    AppendAfterTorn,
     /// Recovery believes a frame whose checksum does not fit.
     IgnoreCrc,
     /// Recovery takes damage for a torn tail.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use zmsg_core::{Error, ErrorKind, Result};
 
+use crate::frame::ALIGN;
 use crate::run::seal_run;
 use crate::sabotage::Sabotage;
 use crate::segment::{Live, Spare};
@@ -134,7 +135,12 @@ impl Writer {
             };
             self.attempted = last;
             self.marked = false;
-            self.live.append(&self.unsynced[begin..begin + run.bytes])?;
+            let written = self.live.append(&self.unsynced[begin..begin + run.bytes]);
+            if written.is_err() && self.shared.options.sabotaged(Sabotage::AppendAfterTorn) {
+                self.live.end += (run.bytes as u64 / 2).next_multiple_of(ALIGN as u64);
+                continue;
+            }
+            written?;
             self.written += run.bytes;
             add(&self.shared.counters.writes, 1);
             self.shared.table.grow(self.live.end);

@@ -91,6 +91,7 @@ found! {
     the_check_finds_a_segment_that_was_named_before_its_header_was_synced: SkipHeaderSync,
     the_check_finds_a_name_that_was_not_synced: SkipDirSync,
     the_check_finds_a_failed_sync_that_was_believed_the_second_time: RetryFailedSync,
+    the_check_finds_records_that_were_appended_after_a_torn_one: AppendAfterTorn,
     the_check_finds_a_checksum_that_was_ignored: IgnoreCrc,
     the_check_finds_a_sequence_that_was_used_twice: ReuseSequence,
     the_check_finds_a_segment_that_went_before_its_checkpoint: RemoveBeforeCheckpoint,

@@ -60,6 +60,10 @@ impl Generation {
         if self.sabotage == Sabotage::RetryFailedSync {
             return Some(Fault { kind: FaultKind::Sync, call: random.u64(3..10), times: 1 });
         }
+        if self.sabotage == Sabotage::AppendAfterTorn {
+            let call = random.u64(3..10);
+            return Some(Fault { kind: FaultKind::ShortWrite, call, times: 1 });
+        }
         let kinds = [FaultKind::Eio, FaultKind::Full, FaultKind::ShortWrite, FaultKind::Sync];
         let fault = Fault {
             kind: kinds[random.usize(..4)],
