@@ -12,7 +12,7 @@ use zmsg_store::{Outcome, Step, StepError};
 use super::FlushGuard;
 use super::group::{Group, Origin, groups_of};
 use super::ledger::{Ledger, Standing};
-use super::letter;
+use super::letter::{self, PARKED};
 use super::parked::Parked;
 use super::plan;
 use super::script::{Blame, Missing, Script};
@@ -410,11 +410,11 @@ enum Attempt {
 }
 
 fn searching(failed: &StepError) -> String {
-    format!("kept while the refused one is searched for: {failed}")
+    format!("{PARKED} the refused one is searched for: {failed}")
 }
 
 fn in_parts(failed: &StepError) -> String {
-    format!("kept while its flush is sent in parts: {failed}")
+    format!("{PARKED} its flush is sent in parts: {failed}")
 }
 
 fn missing() -> Error {

@@ -59,6 +59,10 @@ pub(super) const COLUMNS: &str =
     "id, stream, shard, seq_from, seq_to, batch_key, summary, cause, payload, created_ms";
 const PAGE: usize = 256;
 
+/// What the cause of a letter begins with that is only waiting to be tried: nothing was found wrong
+/// with it yet. Its flush takes it up, and after the end of its process a recovery.
+pub(super) const PARKED: &str = "kept while";
+
 impl DeadLetters {
     /// The dead letters in this store.
     pub fn new(store: Arc<dyn SqlStore>) -> Self {
@@ -165,6 +169,29 @@ impl DeadLetters {
         let statement =
             Statement::new("DELETE FROM zmsg_dead_letters WHERE id = ?", vec![Value::Uuid(id)]);
         Ok(self.store.execute(&statement).await?.changed > 0)
+    }
+
+    /// The first letters of a stream that are only waiting to be tried, in the order of their
+    /// operations.
+    pub(super) async fn parked(&self, stream: Uuid) -> Result<Vec<DeadLetter>> {
+        let query = Statement::query(
+            format!(
+                "SELECT {COLUMNS} FROM zmsg_dead_letters WHERE stream = ? AND cause LIKE ? \
+                 ORDER BY shard, seq_from, seq_to, id LIMIT ?"
+            ),
+            vec![
+                Value::Uuid(stream),
+                format!("{PARKED}%").into(),
+                i64::try_from(PAGE).unwrap_or(i64::MAX).into(),
+            ],
+        );
+        let rows = self.store.fetch(&query).await?;
+        rows.iter().map(|row| Ok(read(row)?.0)).collect()
+    }
+
+    /// Says of a letter why it was refused.
+    pub(super) async fn blame(&self, id: Uuid, cause: &Error) -> Result<()> {
+        self.store.execute(&set_cause(id, cause)).await.map(drop)
     }
 
     async fn retry_read(

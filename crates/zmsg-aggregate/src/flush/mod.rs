@@ -32,6 +32,7 @@ mod letter;
 mod parked;
 mod payload;
 mod suspicion;
+mod unpark;
 mod verdict;
 
 mod observer;
@@ -42,6 +43,7 @@ pub use steps::steps_for;
 
 pub(crate) use flight::{Flight, Landing};
 pub(crate) use ledger::Ledger;
+pub(crate) use unpark::unpark;
 
 #[cfg(test)]
 pub(crate) use group::merge;

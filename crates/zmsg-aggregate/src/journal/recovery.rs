@@ -16,7 +16,7 @@ use super::open::{OPERATION, blocking};
 use super::{Journal, record, streams};
 use crate::aggregator::{Aggregator, Inner, SHARDS};
 use crate::deadline::from_now;
-use crate::flush::{FlushObserver, Ledger};
+use crate::flush::{FlushObserver, Ledger, unpark};
 use crate::policy::FlushPolicy;
 
 /// Brings into the database what ended processes left in their journals.
@@ -50,6 +50,9 @@ pub struct Recovered {
     pub streams: u64,
     /// Operations in them that had not taken effect before.
     pub ops: u64,
+    /// Groups of operations that a flush had in the dead letters only to try them from there, and
+    /// that have taken effect.
+    pub unparked: u64,
     /// Groups of these that went to the dead letters.
     pub dead_lettered: u64,
     /// Bytes at the ends of journals that were cut off: they were never acknowledged as durable.
@@ -84,6 +87,7 @@ impl Recovery {
             })?;
             sum.streams += done.streams;
             sum.ops += done.ops;
+            sum.unparked += done.unparked;
             sum.dead_lettered += done.dead_lettered;
             sum.torn_bytes += done.torn_bytes;
         }
@@ -98,7 +102,7 @@ impl Recovery {
         if found.records > 0 {
             self.land(&log, found.first, &mut done).await?;
         }
-        let Recovered { ops, dead_lettered, torn_bytes, .. } = done;
+        let Recovered { ops, unparked, dead_lettered, torn_bytes, .. } = done;
         blocking(move || {
             log.close_blocking()?;
             streams::remove(&dir)
@@ -106,7 +110,7 @@ impl Recovery {
         .await?;
         ledger.forget().await?;
         let stream = found.stream;
-        tracing::info!(%stream, ops, dead_lettered, torn_bytes, "a journal was recovered");
+        tracing::info!(%stream, ops, unparked, dead_lettered, torn_bytes, "a journal was recovered");
         Ok(done)
     }
 
@@ -131,6 +135,10 @@ impl Recovery {
         loop {
             let ledger = self.ledger(log.stream());
             let applied = Arc::new(ledger.applied(SHARDS, first).await?);
+            // They were accepted before what is replayed below.
+            let parked = unpark(&self.store, &*self.observer, log.stream()).await?;
+            done.unparked += parked.applied;
+            done.dead_lettered += parked.kept;
             let aggregator = Aggregator(Arc::new(Inner::new(
                 self.policy.clone(),
                 ledger,

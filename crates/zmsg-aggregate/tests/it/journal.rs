@@ -222,6 +222,45 @@ async fn what_a_recovery_cannot_apply_goes_to_the_dead_letters() {
     assert_eq!(db.letters().list(None, 10).await.unwrap().len(), 1);
 }
 
+/// 25 operations of one batch key, of which 12 are refused, and a process that ends after so many
+/// transactions of their flush. False if there were not so many.
+async fn ends_while_halving(passed: usize) -> Option<bool> {
+    let db = Database::open_with(FlushPolicy::default()).await?;
+    let journals = Journals::new();
+    let process = journals.process(&db, JournalSync::Always).await;
+    for n in 0..25 {
+        match n % 2 {
+            0 => accept(&process, like("a").batch_key("k")).await,
+            _ => {
+                let refused = sql("UPDATE nowhere SET x = ?", (n,)).all_rows().batch_key("k");
+                accept(&process, refused).await
+            }
+        };
+    }
+    db.store.fail_after(passed, Fault::Temporary);
+    let cut_short = process.flush_all().await.is_err();
+    assert_eq!(cut_short, !db.store.is_armed());
+    drop(process);
+    if !cut_short {
+        return Some(false);
+    }
+    let found = journals.recover(&db).await.unwrap();
+    assert_eq!(db.likes("a").await, Some(13), "after {passed}: {found:?}");
+    let letters = db.letters().list(None, 100).await.unwrap();
+    assert_eq!(letters.len(), 12, "after {passed}: {found:?}");
+    assert!(letters.iter().all(|letter| !letter.cause.contains("kept while")), "{letters:?}");
+    Some(true)
+}
+
+#[tokio::test]
+async fn a_process_that_ends_while_a_flush_is_parked_strands_nothing_in_the_dead_letters() {
+    let mut passed = 0;
+    while ends_while_halving(passed).await == Some(true) {
+        passed += 1;
+    }
+    assert!(crate::ON_A_SERVER || passed > 10, "only {passed} transactions");
+}
+
 #[tokio::test]
 async fn a_recovery_that_failed_is_continued_by_the_next() {
     let db = open!();

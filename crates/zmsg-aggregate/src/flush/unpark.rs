@@ -1,0 +1,79 @@
+//! What a process had parked when it ended.
+
+use std::sync::Arc;
+
+use uuid::Uuid;
+use zmsg_core::{Error, ErrorKind, Result};
+use zmsg_store::SqlStore;
+
+use super::letter::{DeadLetter, DeadLetters, is_conflict};
+use super::{FlushObserver, Flushing};
+
+/// What became of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Unparked {
+    pub(crate) applied: u64,
+    /// Refused by themselves: dead letters like others now.
+    pub(crate) kept: u64,
+}
+
+/// So often in a row the observer is asked anew before the attempt counts as failed.
+const OUTDATED_MAX: u32 = 4;
+
+/// Applies what the flushes of a stream that ended had parked and not yet tried, each group once, in
+/// the order of their operations.
+///
+/// # Errors
+/// As the store. What was not tried stays parked, for the next attempt.
+pub(crate) async fn unpark(
+    store: &Arc<dyn SqlStore>,
+    observer: &dyn FlushObserver,
+    stream: Uuid,
+) -> Result<Unparked> {
+    let letters = DeadLetters::new(Arc::clone(store));
+    let mut done = Unparked::default();
+    loop {
+        // Each goes or gets a cause of its own: there are fewer each time.
+        let page = letters.parked(stream).await?;
+        if page.is_empty() {
+            return Ok(done);
+        }
+        for letter in page {
+            match apply(&letters, observer, &letter).await {
+                Ok(()) => done.applied += 1,
+                Err(error) if may_pass(&error) => return Err(error),
+                Err(error) => {
+                    letters.blame(letter.id, &error).await?;
+                    done.kept += 1;
+                }
+            }
+            observer.flushed(&letter.keys).await;
+        }
+    }
+}
+
+async fn apply(
+    letters: &DeadLetters,
+    observer: &dyn FlushObserver,
+    letter: &DeadLetter,
+) -> Result<()> {
+    let mut outdated = 0;
+    loop {
+        let Flushing { guard, checks } = observer.flushing(&letter.keys).await?;
+        let checked = !checks.is_empty();
+        match letters.retry_checked(letter.id, checks).await {
+            // A check of the observer failed, or its rows are missing.
+            Err(error) if checked && is_conflict(&error) && outdated < OUTDATED_MAX => {
+                guard.outdated();
+                outdated += 1;
+            }
+            result => return result.map(drop),
+        }
+    }
+}
+
+fn may_pass(error: &Error) -> bool {
+    error.is_temporary()
+        || error.is_outcome_unknown()
+        || matches!(error.kind(), ErrorKind::Closed | ErrorKind::Unavailable)
+}
