@@ -204,5 +204,12 @@ fn adopt(listener: std::net::TcpListener) -> TcpListener {
 }
 
 async fn next(listener: Option<&TcpListener>) -> Option<tokio::net::TcpStream> {
-    listener?.accept().await.ok().map(|(client, _)| client)
+    let listener = listener?;
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => return Some(client),
+            // This process has no descriptor to spare just now: connections wait until it has.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    }
 }

@@ -71,7 +71,15 @@ impl Rows {
         binds.extend(self.comparison());
         let steps = [lock, Statement::new(gone, vec![]), Statement::new(insert, binds)];
         let outcomes = self.store.execute_all(steps.map(Step::any).into()).await;
-        let outcomes = outcomes.map_err(|failed| failed.error.during("members.enter"))?;
+        let outcomes = outcomes.map_err(|failed| match failed.error.kind() {
+            // There is no such table, and `store.migrate` is off.
+            ErrorKind::InvalidInput => {
+                Error::invalid_config("zmsg's own tables are not up to date")
+                    .with_context("hint", "run `migrate up`, or set store.migrate to true")
+                    .with_source(failed.error)
+            }
+            _ => failed.error.during("members.enter"),
+        })?;
         Ok(outcomes.last().is_some_and(|outcome| outcome.changed == 1))
     }
 
