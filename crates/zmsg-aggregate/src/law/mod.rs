@@ -10,3 +10,9 @@ mod memory;
 mod store;
 mod table;
 mod write;
+
+/// The tasks of a random sequence, on a table `t`.
+pub(crate) fn sequence_of_tasks(seed: u64) -> Vec<zmsg_core::Task> {
+    let (_rows, writes) = write::sequence(&mut fastrand::Rng::with_seed(seed));
+    writes.iter().map(|write| write.task("t")).collect()
+}

@@ -2,6 +2,7 @@
 //! itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use fastrand::Rng;
 use tokio_util::task::TaskTracker;
@@ -14,7 +15,10 @@ use zmsg_store::{
 use super::memory::{Folded, folded};
 use super::table::{Done, Table, show};
 use super::write::{COLUMNS, Cells, Write, sequence};
-use crate::{Aggregator, FlushPolicy, Unobserved, sqlite_functions, steps_for};
+use crate::{
+    Aggregator, FlushPolicy, Journal, JournalOptions, JournalSync, Unobserved, sqlite_functions,
+    steps_for,
+};
 
 /// A database with two copies of the table: one for flushes, one for each operation by itself.
 struct Database {
@@ -126,6 +130,32 @@ impl Database {
         kept
     }
 
+    /// Accepts all tasks in a process that ends at once, and recovers its journal.
+    async fn replay(&self, tasks: Vec<Task>) {
+        let dir = tempfile::tempdir().unwrap();
+        let options = JournalOptions {
+            root: dir.path().join("journal"),
+            sync: JournalSync::Always,
+            bytes_max: 1 << 30,
+            segment_bytes: 16 << 20,
+        };
+        let process = Aggregator::open_with(
+            Journal::create(&options).await.unwrap(),
+            Arc::clone(&self.store),
+            FlushPolicy::default(),
+            Arc::new(SystemClock),
+            Arc::new(Unobserved),
+            TaskTracker::new(),
+        );
+        let process = process.await.unwrap();
+        for task in tasks {
+            process.submit(None, task).unwrap().journaled.acknowledged().await.unwrap();
+        }
+        drop(process);
+        let recovery = self.aggregator.recovery(Duration::from_secs(30));
+        recovery.run(&options.root, &Journal::off()).await.unwrap();
+    }
+
     /// Executes one write by itself, as the other routes do.
     async fn execute(&self, write: &Write) {
         let steps = match write.task("single") {
@@ -186,6 +216,20 @@ impl Kind {
 #[tokio::test]
 async fn flushing_equals_one_by_one_in_300_sequences_on_sqlite() {
     Database::sqlite().await.obeys_the_law().await;
+}
+
+#[tokio::test]
+async fn replaying_a_journal_equals_one_by_one_in_100_sequences_on_sqlite() {
+    let database = Database::sqlite().await;
+    for seed in 3_000_000..3_000_100 {
+        let (rows, writes) = sequence(&mut Rng::with_seed(seed));
+        let tasks: Vec<Task> = writes.iter().map(|write| write.task("folded")).collect();
+        let Folded { table, .. } = folded(&rows, &writes, &tasks);
+        database.fill(&rows).await;
+        database.replay(tasks).await;
+        let replayed = database.cells("folded").await;
+        assert_eq!(Some(&replayed), table.cells().as_ref(), "seed {seed}: {writes:#?}");
+    }
 }
 
 #[tokio::test]

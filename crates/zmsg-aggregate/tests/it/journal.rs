@@ -8,8 +8,9 @@ use serde_json::json;
 use zmsg_aggregate::{
     Aggregator, FlushPolicy, Journal, JournalOptions, JournalSync, Recovered, Recovery,
 };
-use zmsg_core::{ErrorKind, IntoTask, Level, Result, Value};
+use zmsg_core::{ErrorKind, IntoTask, Level, Result, Statement, Value};
 use zmsg_sqlbuilder::{counter, map, slice, sql};
+use zmsg_store::{SqlStore, Step};
 
 use crate::database::{Database, like, open};
 use crate::flaky::Fault;
@@ -402,4 +403,41 @@ async fn with_an_interval_an_operation_is_acknowledged_before_it_is_synced() {
     drop((process, disk));
     assert_eq!(journals.recover(&db).await.unwrap().ops, 1);
     assert_eq!(db.likes("a").await, Some(1));
+}
+
+/// The last flush of a process that was killed is still on its way at the server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_the_server_is_still_working_on_is_waited_for() {
+    if !crate::ON_A_SERVER {
+        return;
+    }
+    let db = open!();
+    let journals = Journals::new();
+    let process = journals.process(&db, JournalSync::Always).await;
+    accept(&process, like("a")).await;
+    let shown = format!("{:?}", process.journal());
+    let stream = shown["Journal(".len()..].split(',').next().unwrap().to_owned();
+    drop(process);
+
+    let last_flush = {
+        let store = db.store.clone();
+        let texts = [
+            format!(
+                "INSERT INTO zmsg_ledger (stream, shard, seq, updated_ms) \
+                 SELECT '{stream}'::uuid, shard, 1, 0 FROM generate_series(0, 15) AS shard"
+            ),
+            "UPDATE feeds SET likes = 1 WHERE id = 'a'".to_owned(),
+            "SELECT pg_sleep(1)".to_owned(),
+        ];
+        let steps = texts.map(|text| Step::any(Statement::query(text, vec![])));
+        tokio::spawn(async move { store.execute_all(steps.into()).await.unwrap() })
+    };
+    let sleeps = "SELECT count(*) FROM pg_stat_activity \
+                  WHERE wait_event = 'PgSleep' AND datname = current_database()";
+    while db.int(sleeps).await == Some(0) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(journals.recover(&db).await.unwrap().ops, 0);
+    last_flush.await.unwrap();
+    assert_eq!(db.likes("a").await, Some(1), "and not twice");
 }
