@@ -175,9 +175,14 @@ async fn a_lost_answer_of_the_queue_does_not_double_the_task() {
     let receipt = engine.zmsg.cache_and_delay_store("feed_1", "hello", add).await.unwrap();
     assert_eq!(engine.store.faults_left(), 0);
     receipt.applied().await.unwrap();
+    // If a worker was faster than the second offer, that is a task of its own which does nothing.
+    eventually("the queue drained", || async {
+        let queue = engine.zmsg.stats().await.queue.unwrap();
+        queue.pending + queue.leased == 0
+    })
+    .await;
     assert_eq!(engine.likes("feed_1").await, 1);
-    let queue = engine.zmsg.stats().await.queue.unwrap();
-    assert_eq!((queue.pending, queue.dead), (0, 0));
+    assert_eq!(engine.zmsg.stats().await.queue.unwrap().dead, 0);
 }
 
 #[tokio::test]

@@ -164,6 +164,8 @@ async fn a_poisoned_operation_becomes_a_dead_letter_and_holds_nobody_up() {
 #[tokio::test]
 async fn a_full_buffer_is_overloaded_and_what_it_holds_is_kept() {
     let engine = Engine::with(|config| config.periodic.bytes_max = zmsg::ByteSize(64 << 10)).await;
+    // Flushes would make room meanwhile.
+    engine.store.hold_writes().await;
     let mut accepted = 0;
     let refused = loop {
         let id = format!("feed_{accepted}");
@@ -175,6 +177,7 @@ async fn a_full_buffer_is_overloaded_and_what_it_holds_is_kept() {
         assert!(accepted < 100_000, "the buffer has a bound");
     };
     assert_eq!(refused.kind(), ErrorKind::Overloaded);
+    engine.store.release_writes();
     engine.zmsg.flush().await.unwrap();
     assert_eq!(engine.count("SELECT count(*) FROM feeds").await, accepted);
     let op = like("feed_0");
