@@ -430,7 +430,7 @@ async fn a_commit_that_the_server_is_still_working_on_is_waited_for() {
             "SELECT pg_sleep(1)".to_owned(),
         ];
         let steps = texts.map(|text| Step::any(Statement::query(text, vec![])));
-        tokio::spawn(async move { store.execute_all(steps.into()).await.unwrap() })
+        db.tracker.spawn(async move { store.execute_all(steps.into()).await.unwrap() })
     };
     let sleeps = "SELECT count(*) FROM pg_stat_activity \
                   WHERE wait_event = 'PgSleep' AND datname = current_database()";
