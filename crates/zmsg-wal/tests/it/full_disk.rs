@@ -30,7 +30,8 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        run("umount", &[self.mounted.as_ref()]);
+        // Lazily: where a test failed, the thread of its log may still have files open.
+        run("umount", &["-l".as_ref(), self.mounted.as_ref()]);
     }
 }
 
