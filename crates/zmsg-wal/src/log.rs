@@ -1,5 +1,6 @@
 //! The log: append, wait, read, and let go of what was delivered.
 
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -181,7 +182,13 @@ impl Log {
     /// then the earlier one or this one holds.
     pub fn checkpoint(&self, below: u64) -> Result<()> {
         let mut delivered = locked(&self.shared().delivered_below);
+        self.check_open()?;
         self.write_checkpoint(&mut delivered, below)
+    }
+
+    /// The lock of the directory goes with the writer: what is there may be somebody else's then.
+    fn check_open(&self) -> Result<()> {
+        self.shared().progress.failure().map_or(Ok(()), Err)
     }
 
     fn write_checkpoint(&self, delivered: &mut u64, below: u64) -> Result<()> {
@@ -201,7 +208,9 @@ impl Log {
                 return Err(error);
             }
             reserve::release(fs, dir);
-            checkpoint.write(fs, dir)
+            let written = checkpoint.write(fs, dir);
+            reserve::take(fs, dir, shared.options.segment_bytes);
+            written
         });
         written.map_err(|error| failed("could not write the checkpoint", dir, error))?;
         *delivered = below;
@@ -222,6 +231,7 @@ impl Log {
     pub fn remove_below(&self, below: u64) -> Result<usize> {
         let shared = self.shared();
         let mut delivered = locked(&shared.delivered_below);
+        self.check_open()?;
         let late = shared.options.sabotaged(Sabotage::RemoveBeforeCheckpoint);
         if !late {
             self.write_checkpoint(&mut delivered, below)?;
@@ -232,12 +242,23 @@ impl Log {
             let cannot = |error| failed("could not remove a segment", &path, error);
             // First out of the table: a reader that does not find the file looks there again.
             shared.table.remove_first();
-            shared.fs.remove(&path).map_err(cannot)?;
-            // One by one: what is left is a log without a gap, whenever the power goes.
-            shared.fs.sync_dir(&shared.dir).map_err(cannot)?;
-            let mut intake = locked(&shared.intake);
-            intake.used = intake.used.saturating_sub(first.end);
+            match shared.fs.remove(&path) {
+                Ok(()) => {}
+                // By an attempt that failed behind that.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => {
+                    shared.table.put_back(first);
+                    return Err(cannot(error));
+                }
+            }
+            {
+                let mut intake = locked(&shared.intake);
+                intake.used = intake.used.saturating_sub(first.end);
+            }
             removed += 1;
+            // One by one: what is left is a log without a gap, whenever the power goes. Should it
+            // have one all the same, recovery passes over what was delivered.
+            shared.fs.sync_dir(&shared.dir).map_err(cannot)?;
         }
         if late {
             self.write_checkpoint(&mut delivered, below)?;

@@ -73,8 +73,8 @@ pub(crate) fn open(dir: &Path, options: LogOptions, fs: Arc<dyn Fs>) -> Result<O
         fs,
     });
     let mut writer = Writer::new(Arc::clone(&shared), live, lock);
-    writer.allocate_ahead();
     reserve::take(&*shared.fs, &shared.dir, shared.options.segment_bytes);
+    writer.allocate_ahead();
     Ok(Opened { shared, writer, recovered })
 }
 

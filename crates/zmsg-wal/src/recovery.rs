@@ -72,8 +72,10 @@ pub(crate) fn inspect(fs: &dyn Fs, dir: &Path, options: &LogOptions) -> Result<F
     for number in numbers {
         segments.push(Segment::open(fs, dir.join(segment_name(number)), true)?);
     }
+    let below = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.below);
+    let mut unfinished: Vec<String> = unfinished;
+    unfinished.extend(delivered(&mut segments, below));
     check_chain(&segments, checkpoint.as_ref(), dir)?;
-    let below = checkpoint.map_or(0, |checkpoint| checkpoint.below);
     Recovery { options, below, entries: Vec::new(), records: 0 }.run(segments, unfinished)
 }
 
@@ -100,6 +102,10 @@ impl Recovery<'_> {
             next = next.max(header.ceiling);
         } else {
             next = next.max(header.first_seq);
+        }
+        if self.below > next {
+            let (why, seq) = ("a segment after this one is missing", self.below);
+            return Err(damaged(why, &tail.segment.path, tail.scan.end, seq));
         }
         let first = self.entries.first().map_or(1, |entry| entry.header.first_seq);
         let first = if self.records == 0 { next } else { first.max(self.below) };
@@ -176,6 +182,16 @@ fn empty(unfinished: Vec<String>) -> Found {
         closed: true,
     };
     Found { recovered, entries: Vec::new(), end: None, unfinished }
+}
+
+/// Takes out the segments of which everything was delivered, and gives their names: a removal that
+/// failed half way left them, maybe with a gap behind them.
+fn delivered(segments: &mut Vec<Segment>, below: u64) -> Vec<String> {
+    let begins = segments
+        .iter()
+        .rposition(|segment| segment.header.number > 1 && segment.header.synced_through < below);
+    let of = |segment: Segment| segment_name(segment.header.number);
+    segments.drain(..begins.unwrap_or(0)).map(of).collect()
 }
 
 /// The segments are one log without a gap, and begin where the checkpoint allows.

@@ -43,6 +43,7 @@ pub fn salvage(dir: impl AsRef<Path>, into: impl AsRef<Path>, fs: &dyn Fs) -> Re
     let checkpoint = survey.checkpoint.clone().ok().flatten();
     // What was removed below the checkpoint is not missing.
     let begin = checkpoint.map_or(0, |checkpoint| checkpoint.below.saturating_sub(1));
+    let ceiling = ceiling.max(begin + 2);
     let mut copy =
         Copy { fs, into, stream: first.header.stream, ceiling, number: 0, last: begin, live: None };
     let verified = survey.report(|header, offset, head, window| {

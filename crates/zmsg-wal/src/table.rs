@@ -92,6 +92,12 @@ impl Table {
         self.version.fetch_add(1, Release);
     }
 
+    /// The first segment could not be removed after all.
+    pub(crate) fn put_back(&self, first: Entry) {
+        locked(&self.entries).insert(0, first);
+        self.version.fetch_add(1, Release);
+    }
+
     /// How many segments, and their bytes.
     pub(crate) fn size(&self) -> (usize, u64) {
         let entries = locked(&self.entries);

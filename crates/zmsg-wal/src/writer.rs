@@ -122,7 +122,10 @@ impl Writer {
 
     /// Writes what was taken, and goes on to the next segment where it does not fit.
     fn write(&mut self) -> Result<(), Fault> {
-        if let Some(error) = self.distrusted.take() {
+        // A file that failed under a mark is left when there is something to be written elsewhere.
+        if !self.unsynced.is_empty()
+            && let Some(error) = self.distrusted.take()
+        {
             return Err(error.into());
         }
         while self.written < self.unsynced.len() {

@@ -56,9 +56,10 @@ impl Fs for RealFs {
         let mut file = options.create(true).truncate(false).open(path)?;
         match file.try_lock() {
             Ok(()) => {
-                file.set_len(0)?;
-                file.write_all_at(std::process::id().to_string().as_bytes(), 0)?;
-                Ok(Box::new(FileLock { _file: file }))
+                // A hint for people: a full disk may keep it from us.
+                let _ = file.set_len(0);
+                let _ = file.write_all_at(std::process::id().to_string().as_bytes(), 0);
+                Ok(Box::new(FileLock { file }))
             }
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
@@ -96,7 +97,28 @@ impl Fs for RealFs {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        OsFile::open(dir)?.sync_all()
+        open_dir(dir)?.sync_all()
+    }
+}
+
+/// Opens a directory; waits a little where this process has no descriptor to spare, for that is no
+/// failure of the directory.
+fn open_dir(dir: &Path) -> io::Result<OsFile> {
+    const TRIES: u32 = 100;
+    const PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
+    let none_left = |error: &io::Error| {
+        let codes = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+        error.raw_os_error().is_some_and(|code| codes.iter().any(|no| no.raw_os_error() == code))
+    };
+    let mut tries = 0;
+    loop {
+        match OsFile::open(dir) {
+            Err(error) if none_left(&error) && tries < TRIES => {
+                tries += 1;
+                std::thread::park_timeout(PAUSE);
+            }
+            opened => return opened,
+        }
     }
 }
 
@@ -125,7 +147,14 @@ fn make_dir(dir: &Path) -> io::Result<()> {
 
 #[derive(Debug)]
 struct FileLock {
-    _file: OsFile,
+    file: OsFile,
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // A child that has inherited the descriptor would keep it locked.
+        let _ = self.file.unlock();
+    }
 }
 
 impl Lock for FileLock {}

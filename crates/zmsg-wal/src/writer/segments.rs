@@ -88,14 +88,21 @@ impl Writer {
             fs.sync_dir(dir).map_err(Fault::Directory)?;
         }
         shared.table.push(Entry::new(header, live.end));
-        locked(&shared.intake).used += live.end;
-        (self.live, self.marked) = (live, true);
+        // What was not yet written anywhere was counted when it was accepted.
+        let counted = frames.len().saturating_sub(self.written) as u64;
+        locked(&shared.intake).used += live.end - counted;
+        (self.live, self.marked) = (live, frames.is_empty());
         Ok(())
     }
 
     /// Says at the end of the file up to where it is synced, so that a later loss of it is seen. The
     /// next record is written over it. Not synced: it is true whenever it arrives.
     pub(super) fn mark(&mut self, mark: Mark) {
+        if mark == Mark::Synced && self.live.room() < HEAD as u64 {
+            // Beyond what is allocated a full disk would be met. The next segment says it.
+            self.marked = true;
+            return;
+        }
         let synced = self.shared.progress.synced();
         let frame = frame::mark(mark, synced, self.live.rules, self.live.end);
         self.marked = true;
@@ -120,11 +127,13 @@ impl Writer {
                 intake.spares += 1;
             }
             Err(error) => {
-                if intake.full.is_none() && is_full(&error) {
-                    tracing::warn!(dir = %shared.dir.display(), "no space for the next segment");
-                }
+                let is_news = intake.full.is_none() && is_full(&error);
                 self.retry = Some(Instant::now() + FULL_RETRY);
                 intake.full = Some(Arc::new(error));
+                drop(intake);
+                if is_news {
+                    tracing::warn!(dir = %shared.dir.display(), "no space for the next segment");
+                }
             }
         }
     }
@@ -136,8 +145,10 @@ impl Writer {
 
     /// Everything is written and synced: says so, and gives back what is not needed.
     pub(super) fn finish(&mut self) {
-        self.mark(Mark::Closed);
         let end = self.live.end + HEAD as u64;
+        if self.distrusted.is_none() {
+            self.mark(Mark::Closed);
+        }
         if self.distrusted.is_none() {
             // If it does not arrive, sequences are skipped when the log is opened again.
             let _ = self.live.file.sync_data();
