@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
@@ -51,6 +51,8 @@ pub(crate) struct Inner {
     /// Operations and bytes that wait in all shards, those being flushed included.
     pub(crate) pending_ops: AtomicU64,
     pub(crate) pending_bytes: AtomicI64,
+    /// Files of the journal are being removed.
+    trims: AtomicBool,
 }
 
 /// Batch keys are spread over so many shards: a power of two. Journals name their shards, so another
@@ -106,8 +108,11 @@ impl Aggregator {
         tracker: TaskTracker,
     ) -> Result<Self> {
         policy.check()?;
-        let ledger = Ledger::of(store, clock, journal.stream(), policy.patience);
+        let mut ledger = Ledger::of(store, clock, journal.stream(), policy.patience);
         ledger.check_store().await?;
+        if journal.dir().is_some() {
+            ledger.take_root(SHARDS).await?;
+        }
         let inner = Inner::new(policy, ledger, observer, tracker, journal, |_shard| 0);
         Ok(Self(Arc::new(inner)))
     }
@@ -192,13 +197,16 @@ impl Aggregator {
         &self.0.journal
     }
 
-    /// What brings into this aggregator's database what others left in their journals; a flush that
-    /// fails is tried again for as long as `patience`.
+    /// What brings into this aggregator's database what others left in their journals; what fails
+    /// for a while is tried again for as long as `patience`.
     pub fn recovery(&self, patience: Duration) -> Recovery {
+        // Somebody waits for it: an operation that always runs out of its time is given up sooner.
+        const OF_ONE: Duration = Duration::from_secs(5);
         let Inner { ledger, policy, observer, tracker, .. } = &*self.0;
+        let policy = FlushPolicy { patience: policy.patience.min(OF_ONE), ..policy.clone() };
         Recovery {
             store: Arc::clone(&ledger.store),
-            policy: policy.clone(),
+            policy,
             clock: Arc::clone(&ledger.clock),
             observer: Arc::clone(observer),
             tracker: tracker.clone(),
@@ -226,11 +234,19 @@ impl Aggregator {
         let deadline = from_now(within);
         let mut report = self.drain(deadline).await;
         let complete = report.is_complete();
-        match self.0.journal.end(complete).await {
-            Ok(()) if complete => self.forget(deadline).await,
-            Ok(()) => report.journal = self.0.journal.dir().map(Path::to_owned),
+        let until = deadline.max(from_now(GRACE));
+        let ended = tokio::time::timeout_at(until, self.0.journal.end(complete)).await;
+        match ended.unwrap_or_else(|_| Err(too_late())) {
+            Ok(()) if complete => {
+                self.forget(deadline).await;
+                return Ok(report);
+            }
+            Ok(()) => {}
             // Its ledger rows have to stay with it.
             Err(error) => tracing::warn!(%error, "the journal of this stream stays behind"),
+        }
+        if !complete {
+            report.journal = self.0.journal.dir().map(Path::to_owned);
         }
         Ok(report)
     }
@@ -294,6 +310,9 @@ impl Aggregator {
     }
 }
 
+/// What the end of a journal gets at least, however late it is.
+const GRACE: Duration = Duration::from_secs(1);
+
 fn too_late() -> Error {
     Error::new(ErrorKind::Timeout, "a flush was still running at the deadline").temporary()
 }
@@ -321,6 +340,7 @@ impl Inner {
             hasher: RandomState::new(),
             pending_ops: AtomicU64::new(0),
             pending_bytes: AtomicI64::new(0),
+            trims: AtomicBool::new(false),
         }
     }
 
@@ -349,12 +369,21 @@ impl Inner {
         Ok(accepted)
     }
 
-    /// Lets go of what the journal holds and has taken effect.
-    pub(crate) async fn trim_journal(&self) {
+    /// Lets go of what the journal holds and has taken effect, in a task of its own: a disk that
+    /// stands still holds up no flush.
+    pub(crate) fn trim_journal(self: &Arc<Self>) {
         // Read before the shards: what is accepted after a shard was looked at lies above it.
         let last = self.journal.last();
         let waiting = self.lanes.iter().filter_map(|lane| lane.shard.waits_above());
-        self.journal.remove_below(waiting.fold(last, u64::min) + 1).await;
+        let below = waiting.fold(last, u64::min) + 1;
+        if !self.journal.can_remove_below(below) || self.trims.swap(true, SeqCst) {
+            return;
+        }
+        let inner = Arc::clone(self);
+        self.tracker.spawn(async move {
+            inner.journal.remove_below(below).await;
+            inner.trims.store(false, SeqCst);
+        });
     }
 
     fn lane_of(&self, batch_key: &BatchKey) -> &Arc<Lane> {

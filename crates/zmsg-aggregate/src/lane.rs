@@ -47,7 +47,11 @@ impl Inner {
         upto: u64,
     ) -> JoinHandle<Result<FlushReport>> {
         let (inner, lane) = (Arc::clone(self), Arc::clone(lane));
-        self.tracker.spawn(async move { inner.flush_here(&lane, upto).await })
+        self.tracker.spawn(async move {
+            let report = inner.flush_here(&lane, upto).await;
+            inner.trim_journal();
+            report
+        })
     }
 
     async fn flush_here(&self, lane: &Lane, upto: u64) -> Result<FlushReport> {
@@ -96,7 +100,6 @@ impl Inner {
         *held = None;
         self.pending_ops.fetch_sub(ops, SeqCst);
         self.pending_bytes.fetch_sub(bytes, Relaxed);
-        self.trim_journal().await;
         Ok(Some(landing))
     }
 

@@ -64,7 +64,8 @@ const SHARE_OF_WORKERS: u32 = 3;
 const GRACE: Duration = Duration::from_secs(1);
 
 impl CloseReport {
-    /// True if everything that was accepted is in the tables, in a durable queue or in the journal.
+    /// True if everything that was accepted is in the tables or in a durable queue, and nothing went
+    /// wrong.
     pub fn is_clean(&self) -> bool {
         self.lost_periodic == 0
             && self.lost_queued == 0
@@ -148,7 +149,9 @@ impl Closing {
         if let Some(member) = &self.member {
             // Nothing writes any more. A row that stays is forgotten without us.
             let until = until.max(Instant::now() + GRACE);
-            let whole = report.lost_periodic == 0 && report.late.is_empty();
+            // A flush whose outcome is not known may have left a note for others.
+            let known = report.lost_periodic == 0 && report.journaled == 0;
+            let whole = known && report.late.is_empty();
             let leave = async {
                 if whole {
                     member.forget_flushes().await;

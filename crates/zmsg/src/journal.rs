@@ -11,8 +11,9 @@ use crate::config::{Config, JournalMode};
 use crate::lock::FileLock;
 use crate::zmsg::Inner;
 
-/// For how long flushes of a recovery that fail are tried again.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+/// For how long a recovery tries again what fails for a while: longer than it takes to find an
+/// operation that always runs out of its time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Bytes of one file of the journal.
 const SEGMENT_BYTES: u64 = 32 << 20;

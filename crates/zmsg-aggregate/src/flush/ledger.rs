@@ -24,6 +24,8 @@ pub(crate) struct Ledger {
     pub(crate) stream: Uuid,
     pub(crate) catalog: Catalog,
     pub(crate) patience: Patience,
+    /// Its rows were made before the first flush.
+    rooted: bool,
 }
 
 /// Where a flush stands by its ledger row.
@@ -46,31 +48,19 @@ impl Ledger {
         patience: Duration,
     ) -> Self {
         let patience = Patience::new(patience);
-        Self { store, clock, stream, catalog: Catalog::default(), patience }
+        Self { store, clock, stream, catalog: Catalog::default(), patience, rooted: false }
     }
 
-    /// How far each of so many shards has come, by its row, read under the rows' locks: a commit
-    /// that the server is still working on is waited for. Rows that are not there yet are made, so
-    /// that a first flush which is still under way can be waited for too.
-    ///
-    /// `first` is the first number that the journal still has.
+    /// Makes the row of every shard, before anything is accepted: from then on a row that is not
+    /// there was taken away, and nothing is flushed from its shard any more.
     ///
     /// # Errors
-    /// `Corrupted` if the journal has let go of what took effect, and the rows that say so are
-    /// gone: what else took effect cannot be told. Else as the store.
-    pub(crate) async fn applied(&self, shards: u16, first: u64) -> Result<HashMap<u16, u64>> {
-        if first > 1 && !self.exists().await? {
-            return Err(Error::new(
-                ErrorKind::Corrupted,
-                "the ledger rows of this journal are gone: is it a copy, or the database another one?",
-            )
-            .with_context("stream", self.stream)
-            .with_context("hint", "if its operations took effect, move its directory away"));
-        }
+    /// As the store.
+    pub(crate) async fn take_root(&mut self, shards: u16) -> Result<()> {
         let row = |shard: u16| {
             [Value::Uuid(self.stream), Value::Int(shard.into()), number(self.clock.wall())]
         };
-        let begin = Statement::new(
+        let make = Statement::new(
             format!(
                 "INSERT INTO zmsg_ledger (stream, shard, seq, updated_ms) VALUES {} \
                  ON CONFLICT (stream, shard) DO NOTHING",
@@ -78,28 +68,40 @@ impl Ledger {
             ),
             (0..shards).flat_map(row).collect(),
         );
-        self.store.execute(&begin).await?;
+        self.store.execute(&make).await?;
+        self.rooted = true;
+        Ok(())
+    }
+
+    /// How far each shard of a stream that ended has come, by its row, read under the rows' locks: a
+    /// commit that the server is still working on is waited for.
+    ///
+    /// # Errors
+    /// `Corrupted` if the rows are gone, which were made before anything was accepted: the journal is
+    /// a copy of one that was done, or the database is another one. Else as the store.
+    pub(crate) async fn applied(&mut self) -> Result<HashMap<u16, u64>> {
         let read = Statement::query(
             "UPDATE zmsg_ledger SET seq = seq WHERE stream = ? RETURNING shard, seq",
             vec![Value::Uuid(self.stream)],
         );
         let rows = self.store.execute(&read).await?.rows;
+        if rows.is_empty() {
+            return Err(Error::new(
+                ErrorKind::Corrupted,
+                "this database has no ledger rows of the journal: it was written against another \
+                 one, or is a copy of a journal that is done",
+            )
+            .with_context("hint", "name the right database, or move the journal away"));
+        }
+        self.rooted = true;
         rows.iter().map(|row| Ok((narrow(row.int(0)?)?, narrow(row.int(1)?)?))).collect()
-    }
-
-    async fn exists(&self) -> Result<bool> {
-        let any = Statement::query(
-            "SELECT 1 FROM zmsg_ledger WHERE stream = ? LIMIT 1",
-            vec![Value::Uuid(self.stream)],
-        );
-        Ok(!self.store.fetch(&any).await?.is_empty())
     }
 
     /// The compare-and-set of a flush.
     pub(super) fn advance(&self, shard: u16, from: u64, to: u64) -> Step {
         let (stream, shard) = (Value::Uuid(self.stream), Value::Int(shard.into()));
         let now = number(self.clock.wall());
-        let statement = if from == 0 {
+        let statement = if from == 0 && !self.rooted {
             // The row is there already if somebody asked for it, see `standing`.
             Statement::new(
                 "INSERT INTO zmsg_ledger (stream, shard, seq, updated_ms) VALUES (?, ?, ?, ?) \
@@ -157,7 +159,7 @@ impl Ledger {
     /// As the store.
     pub(super) async fn standing(&self, shard: u16, from: u64, to: u64) -> Result<Standing> {
         let (stream, number_of) = (Value::Uuid(self.stream), Value::Int(shard.into()));
-        if from == 0 {
+        if from == 0 && !self.rooted {
             let now = number(self.clock.wall());
             let begin = Statement::new(
                 "INSERT INTO zmsg_ledger (stream, shard, seq, updated_ms) VALUES (?, ?, 0, ?) \
@@ -171,7 +173,8 @@ impl Ledger {
             vec![stream, number_of],
         );
         let outcome = self.store.execute(&read).await?;
-        let seq = outcome.rows.first().map_or(Ok(0), |row| row.int(0))?;
+        let gone = if self.rooted { -1 } else { 0 };
+        let seq = outcome.rows.first().map_or(Ok(gone), |row| row.int(0))?;
         match u64::try_from(seq) {
             Ok(seq) if seq == to => Ok(Standing::Applied),
             Ok(seq) if seq == from => Ok(Standing::Pending),

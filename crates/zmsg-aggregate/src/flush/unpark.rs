@@ -7,6 +7,7 @@ use zmsg_core::{Error, ErrorKind, Result};
 use zmsg_store::SqlStore;
 
 use super::letter::{DeadLetter, DeadLetters, is_conflict};
+use super::verdict::is_stopped;
 use super::{FlushObserver, Flushing};
 
 /// What became of them.
@@ -19,6 +20,9 @@ pub(crate) struct Unparked {
 
 /// So often in a row the observer is asked anew before the attempt counts as failed.
 const OUTDATED_MAX: u32 = 4;
+
+/// What the database stops so often because it runs for too long is given up.
+const STOPPED_MAX: u32 = 3;
 
 /// Applies what the flushes of a stream that ended had parked and not yet tried, each group once, in
 /// the order of their operations.
@@ -39,36 +43,46 @@ pub(crate) async fn unpark(
             return Ok(done);
         }
         for letter in page {
-            match apply(&letters, observer, &letter).await {
-                Ok(()) => done.applied += 1,
-                Err(error) if may_pass(&error) => return Err(error),
-                Err(error) => {
-                    letters.blame(letter.id, &error).await?;
+            match apply(&letters, observer, &letter).await? {
+                None => done.applied += 1,
+                Some(refusal) => {
+                    letters.blame(letter.id, &refusal).await?;
                     done.kept += 1;
                 }
             }
-            observer.flushed(&letter.keys).await;
         }
     }
 }
 
+/// Applies one group; why it is refused for good, if it is.
 async fn apply(
     letters: &DeadLetters,
     observer: &dyn FlushObserver,
     letter: &DeadLetter,
-) -> Result<()> {
-    let mut outdated = 0;
+) -> Result<Option<Error>> {
+    let (mut outdated, mut stopped) = (0, 0);
     loop {
         let Flushing { guard, checks } = observer.flushing(&letter.keys).await?;
         let checked = !checks.is_empty();
-        match letters.retry_checked(letter.id, checks).await {
+        let refusal = match letters.retry_checked(letter.id, checks).await {
+            Ok(_) => None,
             // A check of the observer failed, or its rows are missing.
             Err(error) if checked && is_conflict(&error) && outdated < OUTDATED_MAX => {
                 guard.outdated();
                 outdated += 1;
+                continue;
             }
-            result => return result.map(drop),
-        }
+            Err(error) if is_stopped(&error) && stopped + 1 < STOPPED_MAX => {
+                stopped += 1;
+                continue;
+            }
+            Err(error) if is_stopped(&error) => Some(error.exhausted()),
+            Err(error) if may_pass(&error) => return Err(error),
+            Err(error) => Some(error),
+        };
+        observer.flushed(&letter.keys).await;
+        drop(guard);
+        return Ok(refusal);
     }
 }
 

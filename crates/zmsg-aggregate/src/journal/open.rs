@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -57,8 +57,10 @@ struct Stream {
 /// Where an operation has its place, and how durable that is.
 #[derive(Clone)]
 pub struct Journaled {
-    stream: Option<Arc<Stream>>,
+    /// Not more: who keeps a receipt must not keep the journal open.
+    stream: Option<Weak<Stream>>,
     seq: u64,
+    always: bool,
 }
 
 impl Journal {
@@ -123,7 +125,8 @@ impl Journal {
 
     /// What became of the record with this number.
     pub(crate) fn journaled(&self, seq: u64) -> Journaled {
-        Journaled { stream: self.0.clone(), seq }
+        let always = self.0.as_ref().is_some_and(|stream| stream.always);
+        Journaled { stream: self.0.as_ref().map(Arc::downgrade), seq, always }
     }
 
     /// The last number that was given out.
@@ -131,12 +134,14 @@ impl Journal {
         self.0.as_ref().map_or(0, |stream| stream.log.last_seq())
     }
 
+    /// Whether there are files that hold nothing at or above this number.
+    pub(crate) fn can_remove_below(&self, seq: u64) -> bool {
+        self.0.as_ref().is_some_and(|stream| stream.log.can_remove_below(seq))
+    }
+
     /// Removes the files that hold nothing at or above this number: all below it has taken effect.
     pub(crate) async fn remove_below(&self, seq: u64) {
         let Some(stream) = self.0.clone() else { return };
-        if !stream.log.can_remove_below(seq) {
-            return;
-        }
         if let Err(error) = blocking(move || stream.log.remove_below(seq)).await {
             tracing::warn!(%error, "files of the journal stay behind for now");
         }
@@ -157,38 +162,45 @@ impl Journaled {
     /// Waits until the operation may be acknowledged, and says how durable it is then.
     ///
     /// # Errors
-    /// Its outcome is unknown if the disk failed: it may be lost if the process ends before its flush,
-    /// which goes on.
+    /// Its outcome is unknown if the disk failed, or the journal was closed: it was accepted, and takes
+    /// effect unless the process ends before its flush.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing: the operation was accepted.
     pub async fn acknowledged(&self) -> Result<Level> {
-        match &self.stream {
-            Some(stream) if stream.always => {
-                stream.log.wait(self.seq, Durability::Synced).await?;
-                Ok(Level::LocalDisk)
-            }
-            _ => Ok(Level::Memory),
+        if !self.always {
+            return Ok(Level::Memory);
         }
+        self.synced().await.map_err(Error::outcome_unknown)?;
+        Ok(Level::LocalDisk)
     }
 
     /// Whether the operation comes to the disk later than it is acknowledged.
     pub fn is_pending(&self) -> bool {
-        self.stream.as_ref().is_some_and(|stream| !stream.always)
+        self.stream.is_some() && !self.always
+    }
+
+    fn stream(&self) -> Option<Arc<Stream>> {
+        self.stream.as_ref().and_then(Weak::upgrade)
     }
 }
 
 impl DiskSync for Journaled {
     fn is_synced(&self) -> bool {
-        self.stream.as_ref().is_some_and(|stream| stream.log.stats().synced_seq >= self.seq)
+        self.stream().is_some_and(|stream| stream.log.stats().synced_seq >= self.seq)
     }
 
     fn synced(&self) -> Pin<Box<dyn Future<Output = Result<()>> + Send + '_>> {
         Box::pin(async {
-            match &self.stream {
-                Some(stream) => stream.log.wait(self.seq, Durability::Synced).await,
-                None => Err(Error::new(ErrorKind::Unsupported, "there is no journal")),
-            }
+            let Some(stream) = self.stream() else {
+                return Err(match &self.stream {
+                    Some(_) => Error::closed("journal"),
+                    None => Error::new(ErrorKind::Unsupported, "there is no journal"),
+                });
+            };
+            let synced = stream.log.wait(self.seq, Durability::Synced);
+            drop(stream);
+            synced.await
         })
     }
 }

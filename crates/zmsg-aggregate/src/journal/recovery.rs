@@ -1,6 +1,6 @@
 //! What processes that ended left in their journals, brought into the database.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,13 +8,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
-use zmsg_core::{Clock, Error, ErrorKind, Result};
+use zmsg_core::{Backoff, Clock, Error, ErrorKind, Key, Result};
 use zmsg_store::SqlStore;
 use zmsg_wal::{Log, LogOptions, Reader, RealFs};
 
 use super::open::{OPERATION, blocking};
 use super::{Journal, record, streams};
-use crate::aggregator::{Aggregator, Inner, SHARDS};
+use crate::aggregator::{Aggregator, Inner};
 use crate::deadline::from_now;
 use crate::flush::{FlushObserver, Ledger, unpark};
 use crate::policy::FlushPolicy;
@@ -38,7 +38,7 @@ pub struct Recovery {
     pub observer: Arc<dyn FlushObserver>,
     /// Where flushes run.
     pub tracker: TaskTracker,
-    /// A flush that failed is tried again for so long.
+    /// What fails for a while is tried again for so long.
     pub patience: Duration,
 }
 
@@ -96,11 +96,12 @@ impl Recovery {
 
     async fn stream(&self, dir: PathBuf) -> Result<Recovered> {
         let (log, found) = self.open(&dir).await?;
-        let mut done =
-            Recovered { streams: 1, torn_bytes: found.torn_bytes, ..Recovered::default() };
-        let ledger = self.ledger(found.stream);
+        let (stream, mut done) = (found.stream, Recovered { streams: 1, ..Recovered::default() });
+        done.torn_bytes = found.torn_bytes;
         if found.records > 0 {
             self.land(&log, found.first, &mut done).await?;
+        } else {
+            self.unpark(stream, &mut done).await?;
         }
         let Recovered { ops, unparked, dead_lettered, torn_bytes, .. } = done;
         blocking(move || {
@@ -108,10 +109,29 @@ impl Recovery {
             streams::remove(&dir)
         })
         .await?;
-        ledger.forget().await?;
-        let stream = found.stream;
+        if let Err(error) = self.ledger(stream).forget().await {
+            tracing::warn!(%error, "the ledger rows of a recovered stream stay behind");
+        }
         tracing::info!(%stream, ops, unparked, dead_lettered, torn_bytes, "a journal was recovered");
         Ok(done)
+    }
+
+    /// What flushes had parked: it was accepted before what is replayed.
+    async fn unpark(&self, stream: Uuid, done: &mut Recovered) -> Result<()> {
+        let mut attempts = self.attempts();
+        let parked = loop {
+            match unpark(&self.store, &*self.observer, stream).await {
+                Ok(parked) => break parked,
+                Err(error) => attempts.again(error).await?,
+            }
+        };
+        done.unparked += parked.applied;
+        done.dead_lettered += parked.kept;
+        Ok(())
+    }
+
+    fn attempts(&self) -> Attempts {
+        Attempts { retry: self.policy.retry, until: from_now(self.patience), failures: 0 }
     }
 
     /// Opens a stream. An engine that was dropped without being closed may still be on its way out.
@@ -131,14 +151,18 @@ impl Recovery {
 
     /// Flushes what lies above the ledger, until nothing does.
     async fn land(&self, log: &Log, first: u64, done: &mut Recovered) -> Result<()> {
+        let stream = log.stream();
         let mut moved = 0;
         loop {
-            let ledger = self.ledger(log.stream());
-            let applied = Arc::new(ledger.applied(SHARDS, first).await?);
-            // They were accepted before what is replayed below.
-            let parked = unpark(&self.store, &*self.observer, log.stream()).await?;
-            done.unparked += parked.applied;
-            done.dead_lettered += parked.kept;
+            let mut ledger = self.ledger(stream);
+            let mut attempts = self.attempts();
+            let applied = loop {
+                match ledger.applied().await {
+                    Ok(applied) => break Arc::new(applied),
+                    Err(error) => attempts.again(error).await?,
+                }
+            };
+            self.unpark(stream, done).await?;
             let aggregator = Aggregator(Arc::new(Inner::new(
                 self.policy.clone(),
                 ledger,
@@ -148,13 +172,16 @@ impl Recovery {
                 |shard| applied.get(&shard).copied().unwrap_or_default(),
             )));
             let (reader, again) = (log.reader(first), aggregator.clone());
-            blocking(move || replay(reader, &again, &applied)).await?;
+            let told = blocking(move || replay(reader, &again, &applied)).await?;
+            // Its process may have ended before it could tell of its last flushes.
+            self.observer.flushed(&told).await;
             let report = aggregator.drain(from_now(self.patience)).await;
             let stats = aggregator.stats();
             done.ops += stats.submitted - stats.pending_ops;
             done.dead_lettered += stats.dead_lettered;
             match report.error {
-                None => return Ok(()),
+                // Whoever was still at work may have parked what this took for applied.
+                None => return self.unpark(stream, done).await,
                 Some(_) if aggregator.is_stopped() && moved < MOVED_MAX => moved += 1,
                 Some(error) => return Err(error),
             }
@@ -176,8 +203,30 @@ fn small() -> LogOptions {
     }
 }
 
-/// Folds again what had not taken effect, in the order in which it was accepted.
-fn replay(mut reader: Reader, to: &Aggregator, applied: &HashMap<u16, u64>) -> Result<()> {
+/// Attempts at what may fail for a while.
+struct Attempts {
+    retry: Backoff,
+    until: Instant,
+    failures: u32,
+}
+
+impl Attempts {
+    /// Waits for the next attempt, if there is to be one.
+    async fn again(&mut self, error: Error) -> Result<()> {
+        let passes = error.is_temporary() || error.is_outcome_unknown();
+        if !passes || Instant::now() >= self.until {
+            return Err(error);
+        }
+        self.failures += 1;
+        tokio::time::sleep(self.retry.delay(self.failures)).await;
+        Ok(())
+    }
+}
+
+/// Folds again what had not taken effect, in the order in which it was accepted; gives the cache keys
+/// of what had.
+fn replay(mut reader: Reader, to: &Aggregator, applied: &HashMap<u16, u64>) -> Result<Vec<Key>> {
+    let mut flushed = HashSet::new();
     while let Some(found) = reader.next()? {
         let seq = found.seq;
         let decoded = match found.kind {
@@ -187,7 +236,9 @@ fn replay(mut reader: Reader, to: &Aggregator, applied: &HashMap<u16, u64>) -> R
         let record = decoded.map_err(|error| error.with_context("sequence", seq))?;
         if applied.get(&record.shard).is_none_or(|applied| seq > *applied) {
             to.accept_again(record.shard, record.incoming, record.key.as_ref(), seq)?;
+        } else {
+            flushed.extend(record.key);
         }
     }
-    Ok(())
+    Ok(flushed.into_iter().collect())
 }

@@ -15,6 +15,9 @@ const DONE: &str = "done";
 pub(super) fn fresh(root: &Path) -> Result<PathBuf> {
     let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(root);
     made.map_err(|cause| failed("could not make the directory of the journal", root, cause))?;
+    // Its own name, and that of the engine's directory: they may be new.
+    sync_parent(root)?;
+    root.parent().map_or(Ok(()), sync_parent)?;
     Ok(root.join(Uuid::now_v7().to_string()))
 }
 
@@ -74,6 +77,7 @@ fn discard(done: &Path) -> Result<()> {
 
 fn sync_parent(path: &Path) -> Result<()> {
     let Some(parent) = path.parent() else { return Ok(()) };
+    let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
     let synced = fs::File::open(parent).and_then(|dir| dir.sync_all());
     synced.map_err(|cause| failed("could not sync the directory of the journal", parent, cause))
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use zmsg_aggregate::{DeadLetters, Unobserved};
-use zmsg_core::Statement;
+use zmsg_aggregate::{Aggregator, DeadLetters, Journal, JournalOptions, JournalSync, Unobserved};
+use zmsg_core::{IntoTask, Statement};
 use zmsg_sqlbuilder::{OpBuilder, counter, sql};
 use zmsg_store::{PostgresOptions, Step};
 use zmsg_testbed::{Proxy, Repeat};
@@ -67,6 +67,39 @@ async fn an_operation_that_always_runs_out_of_time_is_kept_and_the_others_take_e
     (1..=100).for_each(|id| node.submit(count(id)));
     node.finish().await;
     all_but_one(&server).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operation_that_always_runs_out_of_time_does_not_keep_a_recovery_from_its_end() {
+    let Some(server) = Server::open().await else { return };
+    poison(&server).await;
+    let dir = tempfile::tempdir().unwrap();
+    let options = JournalOptions {
+        root: dir.path().join("journal"),
+        sync: JournalSync::Always,
+        bytes_max: 1 << 30,
+        segment_bytes: 16 << 20,
+    };
+    let node = hurried(&server).await;
+    let recovery = node.aggregator.recovery(Duration::from_secs(60));
+    let process = Aggregator::open_with(
+        Journal::create(&options).await.unwrap(),
+        Arc::clone(&recovery.store),
+        recovery.policy.clone(),
+        Arc::clone(&recovery.clock),
+        Arc::clone(&recovery.observer),
+        server.tracker.clone(),
+    );
+    let process = process.await.unwrap();
+    for id in 1..=100 {
+        let task = count(id).into_task().unwrap();
+        process.submit(None, task).unwrap().journaled.acknowledged().await.unwrap();
+    }
+    drop(process);
+    let found = recovery.run(&options.root, &Journal::off()).await.unwrap();
+    assert_eq!((found.ops, found.dead_lettered), (100, 1), "{found:?}");
+    all_but_one(&server).await;
+    node.finish().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

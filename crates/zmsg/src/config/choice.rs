@@ -27,7 +27,12 @@ impl Config {
 
     /// Whether something of the engine is kept in its directory.
     pub(crate) fn uses_directory(&self, shared: bool) -> bool {
-        self.keeps_state(shared) || self.journal_mode(shared) != JournalMode::Off
+        let left = self.has_chosen_directory() && self.journal_root().is_dir();
+        self.keeps_state(shared) || self.journal_mode(shared) != JournalMode::Off || left
+    }
+
+    fn has_chosen_directory(&self) -> bool {
+        self.directory != Path::new(DIRECTORY)
     }
 
     /// Whether its directory has to be there for something else than the journal.
@@ -38,7 +43,7 @@ impl Config {
 
     /// How the periodic route keeps its journal; never `Auto`.
     pub(crate) fn journal_mode(&self, shared: bool) -> JournalMode {
-        let chosen = self.directory != Path::new(DIRECTORY);
+        let chosen = self.has_chosen_directory();
         match self.periodic.journal {
             JournalMode::Auto if chosen || self.keeps_state(shared) => JournalMode::Always,
             JournalMode::Auto => JournalMode::Off,

@@ -141,6 +141,13 @@ async fn without_a_journal_a_periodic_write_is_in_memory_and_says_so() {
 
 #[tokio::test]
 async fn what_a_close_could_not_flush_is_applied_by_the_next_start() {
+    // Also if that is to have no journal any more.
+    for next in [JournalMode::Auto, JournalMode::Off] {
+        what_is_left_is_applied_by(next).await;
+    }
+}
+
+async fn what_is_left_is_applied_by(next: JournalMode) {
     let engine = Engine::open().await;
     engine.insert("feed_1", "hello").await;
     let like = counter("feeds", "likes").inc(1).where_eq("id", "feed_1");
@@ -148,7 +155,8 @@ async fn what_a_close_could_not_flush_is_applied_by_the_next_start() {
     (0..100).for_each(|_| engine.store.fail_next(Fault::Unavailable));
     let report = engine.zmsg.close(Duration::ZERO).await.unwrap();
     assert_eq!((report.journaled, report.lost_periodic), (1, 0), "{report:?}");
-    let config = config(engine.dir.path());
+    let mut config = config(engine.dir.path());
+    config.periodic.journal = next;
     let reopened = Engine::on(engine.dir, config).await;
     assert_eq!(reopened.likes("feed_1").await, 1);
 }
