@@ -46,11 +46,15 @@ async fn run(args: Args) -> Result<()> {
         bail!("there is no message to replay ({} malformed lines)", stream.malformed);
     }
     let scratch = tempfile::tempdir().context("could not make a temporary directory")?;
-    let config = match &args.config {
+    let mut config = match &args.config {
         Some(path) => Config::load(path)?,
         None => Config::embedded(args.directory.as_deref().unwrap_or(scratch.path())),
     };
-    if let (Some(_), Some(count)) = (args.part, &args.count) {
+    if let (Some(part), Some(count)) = (args.part, &args.count) {
+        // A journal has one process.
+        if config.directory != Config::default().directory {
+            config.directory = config.directory.join(format!("process-{part}"));
+        }
         let (counted, _, closed) = replay(&open(&config).await?, &stream, &args).await?;
         return processes::write(count, &counted, &closed);
     }
