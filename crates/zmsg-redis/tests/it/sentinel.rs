@@ -74,11 +74,7 @@ async fn the_master_is_found_and_after_a_failover_the_new_one() {
     // The old master comes back, as a master by its own account, and is not gone back to.
     group.master.restart();
     let stale = open(patient(&group.master.url()));
-    let role = async || -> Option<String> {
-        let role: Vec<zmsg_redis::redis::Value> = stale.query(&cmd("ROLE")).await.ok()?;
-        zmsg_redis::redis::from_redis_value(role.into_iter().next()?).ok()
-    };
-    until(async || role().await.is_some_and(|role| role == "slave")).await;
+    until_up(&stale).await;
     write(&redis, "a", "three").await.unwrap();
     assert_eq!(port(&redis).await, group.replica.port());
 }
