@@ -117,6 +117,9 @@ fn row(
     Row { name: scenario.name, messages, took: begun.elapsed(), result }
 }
 
+/// `cache.negative_ttl` by default, with what varies it and a margin.
+const NEGATIVE_TTL_SECONDS: u64 = 8;
+
 /// Runs `feed`, strikes in the middle, and waits for an exact end.
 fn play(scenario: &Scenario, servers: &Servers, program: &Path, messages: u64) -> Result<Exact> {
     let database = servers.database()?;
@@ -126,6 +129,9 @@ fn play(scenario: &Scenario, servers: &Servers, program: &Path, messages: u64) -
     let mut args = vec!["--messages".to_owned(), messages.to_string()];
     if scenario.processes > 1 {
         args.extend(["--processes".to_owned(), scenario.processes.to_string()]);
+    }
+    if scenario.forgets {
+        args.extend(["--absent-for".to_owned(), NEGATIVE_TTL_SECONDS.to_string()]);
     }
     let redises = Redises::start(scenario.redis, &servers.redis_server)?;
     let place = servers.place(&database, &redises);

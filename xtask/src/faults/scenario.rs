@@ -18,6 +18,9 @@ pub(super) struct Scenario {
     pub(super) processes: u32,
     /// What Redis is.
     pub(super) redis: Topology,
+    /// Redis forgets holds in the same history: an absence that a late load found may be cached, for
+    /// `cache.negative_ttl` at most.
+    pub(super) forgets: bool,
     /// Before the example starts, in its empty database.
     pub(super) prepare: fn(&Servers, &mut Sql) -> Result<()>,
     /// In the middle of the run. Undoes what it did, proves that it struck, and says how.
@@ -31,7 +34,7 @@ const fn scenario(
     strike: fn(&mut Stage<'_>) -> Result<String>,
 ) -> Scenario {
     let redis = Topology::One;
-    Scenario { name, what, processes: 1, redis, prepare: |_, _| Ok(()), strike }
+    Scenario { name, what, processes: 1, redis, forgets: false, prepare: |_, _| Ok(()), strike }
 }
 
 impl Scenario {
@@ -41,6 +44,10 @@ impl Scenario {
 
     const fn on(self, redis: Topology) -> Self {
         Self { redis, ..self }
+    }
+
+    const fn forgetting(self) -> Self {
+        Self { forgets: true, ..self }
     }
 
     const fn prepared(self, prepare: fn(&Servers, &mut Sql) -> Result<()>) -> Self {
@@ -104,7 +111,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "Redis becomes the replica of an empty server, and a master again",
         of_redis::replaced,
     ),
-    scenario("redis-flushed", "Redis forgets everything, seven times", of_redis::flushed),
+    scenario("redis-flushed", "Redis forgets everything, seven times", of_redis::flushed)
+        .forgetting(),
     scenario(
         "redis-sentinel",
         "the master is killed, sentinels promote its replica, and the old one comes back",
@@ -126,7 +134,8 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         "of four processes at once: answers to commits are lost, Redis is flushed",
         of_both::commit_lost_and_flushed,
     )
-    .processes(4),
+    .processes(4)
+    .forgetting(),
 ];
 
 #[cfg(test)]

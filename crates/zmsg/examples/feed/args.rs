@@ -36,6 +36,10 @@ pub(crate) struct Args {
     /// Drop the tables of an earlier run first.
     #[arg(long)]
     pub(crate) reset: bool,
+    /// For how many seconds a read may miss what is applied. None are needed, unless Redis is made to
+    /// forget what keeps late fills out: then an absence may be cached for `cache.negative_ttl`.
+    #[arg(long, default_value_t = 0, hide = true)]
+    pub(crate) absent_for: u64,
     /// What a process of several does: its number, from 0, and where its count goes.
     #[arg(long, hide = true, requires = "count")]
     pub(crate) part: Option<u32>,

@@ -9,6 +9,7 @@ use anyhow::{Result, bail};
 use bytes::Bytes;
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use zmsg::{ErrorKind, Id, IntoTask, OnMissing, Receipt, Zmsg, counter, map, slice, sql};
 
 use crate::args::Args;
@@ -37,7 +38,11 @@ pub(crate) struct Workload {
     zipf: Zipf,
     reads: usize,
     seed: u64,
+    absent_for: Duration,
 }
+
+/// How often a read that may miss is made again.
+const ABSENT_STEP: Duration = Duration::from_millis(100);
 
 /// A message that was accepted.
 #[derive(Debug)]
@@ -83,7 +88,9 @@ struct Worker<'a> {
 impl Workload {
     pub(crate) fn new(zmsg: Zmsg, args: &Args) -> Self {
         let zipf = Zipf::new(RECENT, 0.99);
-        Self { zmsg, recent: Mutex::default(), zipf, reads: args.reads, seed: args.seed }
+        let absent_for = Duration::from_secs(args.absent_for);
+        let (reads, seed) = (args.reads, args.seed);
+        Self { zmsg, recent: Mutex::default(), zipf, reads, seed, absent_for }
     }
 
     /// Replays the stream. A conversation always goes to the same task, so that its order is kept.
@@ -343,9 +350,13 @@ impl Worker<'_> {
             None => {
                 self.expected.late_reads += 1;
                 sent.receipt.applied().await?;
-                match patiently!(self, zmsg.get(&sent.id)) {
-                    Some(found) if found == sent.body => Ok(()),
-                    _ => bail!("{} is applied and cannot be read", sent.id),
+                let until = Instant::now() + self.shared.absent_for;
+                loop {
+                    match patiently!(self, zmsg.get(&sent.id)) {
+                        Some(found) if found == sent.body => return Ok(()),
+                        None if Instant::now() < until => sleep(ABSENT_STEP).await,
+                        _ => bail!("{} is applied and cannot be read", sent.id),
+                    }
                 }
             }
         }
