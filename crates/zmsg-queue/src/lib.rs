@@ -25,6 +25,7 @@
 //! ```
 
 pub mod task;
+pub mod batch;
 pub mod outbox;
 
 #[cfg(feature = "conformance")]

@@ -14,6 +14,7 @@ mod nodes;
 mod wakeups;
 mod unreadable;
 mod killed;
+mod batch;
 
 mod clock;
 mod db;

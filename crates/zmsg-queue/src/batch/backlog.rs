@@ -1,0 +1,234 @@
+//! The log behind a queue: items, and which of them need no further delivery.
+//!
+//! What was delivered is a record of the same log, so it costs no sync of its own, and a checkpoint is
+//! only written when a segment can be removed. A process that stops in between finds both again.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio_util::task::TaskTracker;
+use uuid::Uuid;
+use zmsg_core::{Error, ErrorKind, Result, UnixMillis};
+use zmsg_wal::{Appended, Durability, Fs, Log, LogOptions, Reader, Record};
+
+use super::record::{DONE, Spans, TRIED, item_of, read_tried, write_tried};
+
+/// An open log of a queue.
+#[derive(Debug, Clone)]
+pub(super) struct Backlog {
+    log: Log,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// Delivered, and not written down because the log was full.
+    unrecorded: Mutex<Spans>,
+    /// Held while segments are removed.
+    trimming: Mutex<()>,
+    /// Everything below was delivered.
+    removable: AtomicU64,
+}
+
+/// What an earlier process left.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// The first record that may be of an item to deliver.
+    pub(super) first: u64,
+    /// Items to deliver, and those among them that come before all others.
+    pub(super) items: u64,
+    pub(super) front: u64,
+    /// Items that need no delivery.
+    pub(super) done: Spans,
+    /// Tries that were spent, by sequence.
+    pub(super) tries: HashMap<u64, u32>,
+}
+
+/// Which kinds of records are items.
+pub(super) type IsItem = fn(kind: u8) -> Option<Item>;
+
+/// Where an item belongs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Item {
+    /// Where its record is.
+    InOrder,
+    /// Before all that are where their records are.
+    Front,
+}
+
+/// The records of a queue's items.
+pub(super) fn queued(kind: u8) -> Option<Item> {
+    item_of(kind).map(|(_, front)| if front { Item::Front } else { Item::InOrder })
+}
+
+impl Backlog {
+    /// Opens the log and looks through what is in it. Blocks on the disk.
+    pub(super) fn open(
+        dir: &Path,
+        options: LogOptions,
+        fs: Arc<dyn Fs>,
+        is_item: IsItem,
+    ) -> Result<(Self, Pending)> {
+        let (log, recovered) = Log::open(dir, options, fs)?;
+        let first = recovered.first;
+        let mut pending = Pending { first, ..Pending::default() };
+        if recovered.records > 0 {
+            look_through(&mut log.reader(first), &mut pending, is_item)?;
+        }
+        Ok((Self { log, shared: Arc::default() }, pending))
+    }
+
+    pub(super) fn stream(&self) -> Uuid {
+        self.log.stream()
+    }
+
+    /// Appends an item. No I/O.
+    pub(super) fn append(&self, kind: u8, at: UnixMillis, body: &[u8]) -> Result<Appended> {
+        self.log.append(kind, &[&at.to_le_bytes(), body])
+    }
+
+    /// Appends records as they are, all or none. No I/O.
+    pub(super) fn append_many(&self, records: &[(u8, &[u8])]) -> Result<Appended> {
+        self.log.append_many(records)
+    }
+
+    /// Writes down that items need no further delivery. No I/O; not waited for: what is not on the
+    /// disk when the process stops is delivered again.
+    pub(super) fn done(&self, spans: &Spans) {
+        let mut unrecorded = locked(&self.shared.unrecorded);
+        unrecorded.extend(spans);
+        let mut payload = Vec::new();
+        unrecorded.write(&mut payload);
+        // Refused while the log is full, or if it failed: tried again with the next ones.
+        if self.log.append(DONE, &[&payload]).is_ok() {
+            *unrecorded = Spans::default();
+        }
+    }
+
+    /// Writes down how many tries items have had. Best effort.
+    pub(super) fn tried(&self, tries: u32, spans: &Spans) {
+        let _ = self.log.append(TRIED, &[&write_tried(tries, spans)]);
+    }
+
+    pub(super) fn reader(&self, from: u64) -> Reader {
+        self.log.reader(from)
+    }
+
+    /// Waits until more can be read from `position` on.
+    pub(super) async fn readable(&self, position: u64) -> Result<()> {
+        self.log.wait(position, Durability::Flushed).await
+    }
+
+    /// Waits until what was appended so far is on the disk.
+    pub(super) async fn synced(&self) -> Result<()> {
+        self.log.sync().await
+    }
+
+    /// Waits until what was appended so far has left the memory of this process.
+    pub(super) async fn flushed(&self) -> Result<()> {
+        self.log.wait(self.log.last_seq(), Durability::Flushed).await
+    }
+
+    pub(super) fn last_seq(&self) -> u64 {
+        self.log.last_seq()
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.log.stats().bytes
+    }
+
+    /// Removes segments below `below` in the background, if there are any.
+    pub(super) fn trim(&self, below: u64, tracker: &TaskTracker) {
+        if !self.log.can_remove_below(below) {
+            return;
+        }
+        self.shared.removable.fetch_max(below, SeqCst);
+        let this = self.clone();
+        tracker.spawn_blocking(move || this.remove());
+    }
+
+    fn remove(&self) {
+        // One at a time; whoever comes next finds nothing to do, or what came meanwhile.
+        let _alone = locked(&self.shared.trimming);
+        let below = self.shared.removable.load(SeqCst);
+        if self.log.can_remove_below(below)
+            && let Err(error) = self.log.remove_below(below)
+        {
+            tracing::warn!(%error, "could not remove delivered segments of a batch queue");
+        }
+    }
+
+    /// The last word: everything below was delivered. Blocks on the disk.
+    pub(super) fn finish(&self, below: u64) -> Result<()> {
+        if !locked(&self.shared.unrecorded).is_empty() {
+            self.done(&Spans::default());
+        }
+        let _alone = locked(&self.shared.trimming);
+        self.log.remove_below(below).map(drop)
+    }
+
+    pub(super) async fn close(&self) -> Result<()> {
+        self.log.close().await
+    }
+}
+
+/// Finds what is to be delivered: reads records and notes what they say.
+fn look_through(reader: &mut Reader, pending: &mut Pending, is_item: IsItem) -> Result<()> {
+    let first = reader.position();
+    let (mut items, mut front) = (Spans::default(), Spans::default());
+    while let Some(record) = reader.next()? {
+        match (record.kind, is_item(record.kind)) {
+            (_, Some(Item::Front)) => front.add(record.seq, record.seq),
+            (_, Some(Item::InOrder)) => items.add(record.seq, record.seq),
+            (DONE, _) => pending.done.extend(&Spans::read(&record.payload)?),
+            (TRIED, _) => note_tries(&record, first, pending)?,
+            _ => return Err(unknown(&record)),
+        }
+    }
+    let left = |spans: &Spans| -> u64 {
+        let open =
+            |(first, last)| (first..=last).filter(|&seq| !pending.done.contains(seq)).count();
+        spans.iter().map(open).sum::<usize>() as u64
+    };
+    let (items, front) = (left(&items), left(&front));
+    let done = &pending.done;
+    pending.tries.retain(|&seq, _| !done.contains(seq));
+    (pending.items, pending.front) = (items + front, front);
+    Ok(())
+}
+
+fn note_tries(record: &Record, first: u64, pending: &mut Pending) -> Result<()> {
+    let (tries, spans) = read_tried(&record.payload)?;
+    for (from, to) in spans.iter() {
+        // A batch is in one piece of the log, so this is no longer than that piece.
+        for seq in from.max(first)..=to.min(record.seq) {
+            pending.tries.insert(seq, tries);
+        }
+    }
+    Ok(())
+}
+
+/// A record of a later version, or of something else than a queue.
+fn unknown(record: &Record) -> Error {
+    let why = "the log holds records that this version of the queue does not know";
+    Error::new(ErrorKind::Unsupported, why)
+        .with_context("kind", record.kind)
+        .with_context("sequence", record.seq)
+        .during("batch_queue.open")
+}
+
+/// The directory of the items of a queue.
+pub(super) fn items_dir(dir: &Path) -> PathBuf {
+    dir.join("items")
+}
+
+/// The directory of the dead letters of a queue.
+pub(super) fn letters_dir(dir: &Path) -> PathBuf {
+    dir.join("dead")
+}
+
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,278 @@
+//! A batch on its way, until each of its items is delivered or buried.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::sleep;
+
+use super::config::BatchOrder;
+use super::dead::{Buried, Content, Corpse, DeadLetter, Held, Holder};
+use super::entry::{Entry, Home};
+use super::handler::{Batch, Streams};
+use super::inner::Inner;
+use super::lane::Stopped;
+use super::record::{Spans, item_kind};
+use super::state::{Leftover, Settled, low_of};
+use super::stats::add;
+use super::verdict::{Dead, Part, Rules, Verdict};
+
+#[derive(Debug)]
+pub(super) struct Flight<T> {
+    pub(super) number: u64,
+    pub(super) lane: usize,
+    entries: Arc<Vec<Entry<T>>>,
+    /// What is still to be handed over, in order.
+    parts: VecDeque<Part>,
+    /// Which items are neither delivered nor buried.
+    open: Vec<bool>,
+    /// What was given up, to be buried at the end.
+    dead: Vec<Dead>,
+}
+
+/// What follows from items that are delivered or buried.
+struct Settlement {
+    spans: Spans,
+    settled: Settled,
+    /// The lowest sequence in the log of what is left.
+    low: u64,
+}
+
+impl<T> Flight<T> {
+    pub(super) fn new(number: u64, lane: usize, entries: Vec<Entry<T>>) -> Self {
+        let mut parts = VecDeque::<Part>::new();
+        for (place, entry) in entries.iter().enumerate() {
+            // Items that earlier processes tried go with others that had as many tries.
+            match parts.back_mut().filter(|part| part.tries == entry.tries) {
+                Some(part) => part.items.push(place as u32),
+                None => parts.push_back(Part::new(vec![place as u32], entry.tries)),
+            }
+        }
+        let open = vec![true; entries.len()];
+        Self { number, lane, entries: Arc::new(entries), parts, open, dead: Vec::new() }
+    }
+
+    pub(super) fn next(&mut self) -> Option<Part> {
+        self.parts.pop_front()
+    }
+
+    pub(super) fn go_on(&mut self, verdict: Verdict) {
+        self.dead.extend(verdict.dead);
+        for part in verdict.again.into_iter().rev() {
+            self.parts.push_front(part);
+        }
+    }
+
+    pub(super) fn batch(&self, part: &Part, streams: Streams) -> Batch<T> {
+        let (entries, live) = (Arc::clone(&self.entries), part.items.as_slice().into());
+        Batch { entries, live, streams, tries: part.tries }
+    }
+
+    fn entry(&self, place: u32) -> &Entry<T> {
+        &self.entries[place as usize]
+    }
+
+    /// The sequences of items, one by one.
+    fn spans<'a>(&self, places: impl IntoIterator<Item = &'a u32>) -> Spans {
+        let mut spans = Spans::default();
+        for entry in places.into_iter().map(|&place| self.entry(place)) {
+            if entry.is_logged() {
+                spans.add(entry.seq, entry.seq);
+            }
+        }
+        spans
+    }
+
+    /// Takes items out of the flight. `in_line` if its queue is one line.
+    fn settle(&mut self, places: &[u32], in_line: bool) -> Settlement {
+        let all = in_line && places.len() == self.entries.len();
+        let whole = if all { self.whole() } else { None };
+        let spans = whole.unwrap_or_else(|| self.spans(places));
+        let mut settled = Settled { items: places.len(), ..Settled::default() };
+        for &place in places {
+            self.open[place as usize] = false;
+            let entry = &self.entries[place as usize];
+            settled.bytes += entry.bytes;
+            settled.fronts += u64::from(entry.home == Home::Front);
+            settled.logged += usize::from(entry.is_logged());
+        }
+        let open = self.entries.iter().zip(&self.open).filter(|(_, open)| **open);
+        let low = low_of(open.map(|(entry, _)| entry));
+        Settlement { spans, settled, low }
+    }
+
+    /// The sequences of a whole flight from a queue in one line: all items between are in it.
+    fn whole(&self) -> Option<Spans> {
+        let in_order = self.entries.iter().all(|entry| entry.home == Home::Log);
+        let (first, last) = (self.entries.first()?, self.entries.last()?);
+        in_order.then(|| Spans::one(first.seq, last.seq))
+    }
+}
+
+impl<T: Send + Sync + 'static> Inner<T> {
+    pub(super) fn rules(&self) -> Rules {
+        Rules { tries_max: self.config.tries_max, on_exhausted: self.config.on_exhausted }
+    }
+
+    /// Items were delivered.
+    pub(super) fn settle(&self, flight: &mut Flight<T>, done: &[u32]) {
+        if !done.is_empty() {
+            add(&self.counters.sent, done.len() as u64);
+            self.forget(flight, done);
+        }
+    }
+
+    /// Items need no further delivery: that is written down, and their room is free.
+    fn forget(&self, flight: &mut Flight<T>, places: &[u32]) {
+        let in_line = self.config.order != BatchOrder::ByKey;
+        let settlement = flight.settle(places, in_line);
+        self.apply(flight.number, settlement);
+    }
+
+    fn apply(&self, flight: u64, settlement: Settlement) {
+        let Settlement { spans, settled, low } = settlement;
+        if let Some(backlog) = self.backlog.as_ref().filter(|_| !spans.is_empty()) {
+            backlog.done(&spans);
+        }
+        let (below, pending) = {
+            let mut state = self.state();
+            state.settle(flight, settled, low);
+            let end = self.backlog.as_ref().map(|backlog| backlog.last_seq() + 1);
+            (end.map(|end| state.delivered_below(self.found.first, end)), state.pending())
+        };
+        if let (Some(backlog), Some(below)) = (&self.backlog, below) {
+            backlog.trim(below, &self.workers);
+        }
+        self.room.notify_waiters();
+        self.refill.notify_one();
+        if pending == 0 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// Tries are kept with the items, so that a process that restarts does not begin anew.
+    pub(super) fn note_tries(&self, flight: &Flight<T>, spent: u32, again: &[Part]) {
+        for part in again {
+            add(&self.counters.retries, part.items.len() as u64);
+            let spans = flight.spans(&part.items);
+            if let Some(backlog) = &self.backlog
+                && part.tries > spent
+                && !spans.is_empty()
+            {
+                backlog.tried(part.tries, &spans);
+            }
+        }
+    }
+
+    /// Buries what was given up. The flight comes back if the queue is stopped meanwhile.
+    pub(super) async fn bury(&self, mut flight: Flight<T>) -> Result<(), Flight<T>> {
+        if flight.dead.is_empty() {
+            return Ok(());
+        }
+        if self.codec.is_none() {
+            return self.bury_in_memory(flight).await;
+        }
+        let dead = std::mem::take(&mut flight.dead);
+        let places: Vec<_> = dead.iter().map(|dead| dead.place).collect();
+        let mut corpses = self.corpses(&flight, dead);
+        if self.keep(&mut corpses).await.is_err() {
+            return Err(flight);
+        }
+        add(&self.counters.buried, places.len() as u64);
+        self.forget(&mut flight, &places);
+        Ok(())
+    }
+
+    /// Brings dead letters under the earth, however long it takes to make room for them.
+    pub(super) async fn keep(&self, corpses: &mut Vec<Corpse>) -> Result<(), Stopped> {
+        let mut failures = 0;
+        while !self.is_buried(self.dead.bury(corpses).await) {
+            failures += 1;
+            self.unless_stopped(sleep(self.config.backoff.delay(failures))).await?;
+        }
+        Ok(())
+    }
+
+    async fn bury_in_memory(&self, mut flight: Flight<T>) -> Result<(), Flight<T>> {
+        let mut failures = 0;
+        while !self.is_buried(Ok(self.dead.reserve(flight.dead.len()).await)) {
+            failures += 1;
+            let pause = sleep(self.config.backoff.delay(failures));
+            if self.unless_stopped(pause).await.is_err() {
+                return Err(flight);
+            }
+        }
+        let dead = std::mem::take(&mut flight.dead);
+        let places: Vec<_> = dead.iter().map(|dead| dead.place).collect();
+        let (number, settlement) = (flight.number, flight.settle(&places, false));
+        let letters = self.letters(flight, dead);
+        add(&self.counters.buried, letters.len() as u64);
+        self.dead.fill_reserved(letters).await;
+        self.apply(number, settlement);
+        Ok(())
+    }
+
+    fn is_buried(&self, buried: zmsg_core::Result<Buried>) -> bool {
+        match buried {
+            Ok(Buried::Done { dropped }) => {
+                if dropped > 0 {
+                    add(&self.counters.dead_dropped, dropped);
+                    tracing::error!(dropped, "the oldest dead letters made room for new ones");
+                }
+                return true;
+            }
+            Ok(Buried::Full) => tracing::error!("a batch queue waits: its dead letters are full"),
+            Err(error) => tracing::error!(%error, "could not keep dead letters: trying again"),
+        }
+        false
+    }
+
+    /// The letters of a queue in memory. They hold their items, and not the rest of the batch, unless
+    /// its handler does.
+    fn letters(&self, flight: Flight<T>, dead: Vec<Dead>) -> Vec<DeadLetter<T>> {
+        let (streams, died_at) = (self.streams, self.clock.wall());
+        let letter = |id, dead: Dead, held| {
+            let content = Content::Item(held);
+            DeadLetter { id, tries: dead.tries, error: dead.error, died_at, content }
+        };
+        match Arc::try_unwrap(flight.entries) {
+            Ok(entries) => {
+                let mut entries: Vec<_> = entries.into_iter().map(Some).collect();
+                let take = |dead: Dead| {
+                    let entry = entries[dead.place as usize].take()?;
+                    Some(letter(entry.id(streams), dead, Held::new(entry.item)))
+                };
+                dead.into_iter().filter_map(take).collect()
+            }
+            Err(entries) => {
+                let share = |dead: Dead| {
+                    let at = dead.place as usize;
+                    let held = Held(Holder::InBatch(Arc::clone(&entries), at));
+                    letter(entries[at].id(streams), dead, held)
+                };
+                dead.into_iter().map(share).collect()
+            }
+        }
+    }
+
+    fn corpses(&self, flight: &Flight<T>, dead: Vec<Dead>) -> Vec<Corpse> {
+        let died_at = self.clock.wall();
+        let bury = |dead: Dead| {
+            let entry = flight.entry(dead.place);
+            // It was encoded once to get here, or came from the log.
+            let encoding = self.config.encoding;
+            let body = self.codec.and_then(|codec| codec.encode(encoding, &entry.item).ok());
+            let written = (item_kind(encoding, false), body.unwrap_or_default());
+            let (id, tries) = (entry.id(self.streams), dead.tries);
+            Corpse { id, tries, error: dead.error, died_at, written }
+        };
+        dead.into_iter().map(bury).collect()
+    }
+
+    /// The queue stops before the flight came to its end.
+    pub(super) fn leave_behind(&self, flight: Flight<T>) {
+        let open = (0..).zip(&flight.open).filter(|(_, open)| **open);
+        let places = open.map(|(place, _)| place).collect();
+        let leftover = Leftover { flight: flight.number, entries: flight.entries, places };
+        self.state().leftovers.push(leftover);
+    }
+}

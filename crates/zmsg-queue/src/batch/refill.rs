@@ -1,0 +1,205 @@
+//! Brings items back from the log, in order, as room for them appears.
+
+use std::collections::HashMap;
+use std::pin::pin;
+use std::sync::Arc;
+
+use tokio::time::sleep;
+use zmsg_core::{Error, ErrorKind, Result};
+use zmsg_wal::{Reader, Record};
+
+use super::backlog::Backlog;
+use super::dead::Corpse;
+use super::entry::{Entry, Home};
+use super::handler::ItemId;
+use super::inner::Inner;
+use super::lane::Stopped;
+use super::record::{Codec, Spans, item_of, split_item};
+use super::state::Phase;
+use super::stats::add;
+
+/// The most items that are read at once.
+const CHUNK: usize = 1_024;
+
+/// How much may be read.
+#[derive(Debug, Clone, Copy)]
+struct Room {
+    from: u64,
+    items: usize,
+    bytes: usize,
+}
+
+/// What was read: records of items, and where to go on.
+struct Chunk {
+    reader: Reader,
+    records: Vec<Record>,
+    next: u64,
+}
+
+impl<T: Send + Sync + 'static> Inner<T> {
+    /// Reads until the queue is drained or stopped.
+    pub(super) async fn run_refill(self: Arc<Self>) {
+        let (Some(backlog), Some(codec)) = (self.backlog.clone(), self.codec) else { return };
+        let mut reader = None;
+        let mut failures = 0;
+        loop {
+            let mut changed = pin!(self.refill.notified());
+            changed.as_mut().enable();
+            let room = match self.room_for_more() {
+                Ask::Read(room) => room,
+                Ask::Wait => {
+                    reader = reader.filter(|_| self.state().on_disk > 0);
+                    if self.unless_stopped(changed).await.is_err() {
+                        return;
+                    }
+                    continue;
+                }
+                Ask::End => return,
+            };
+            let at = reader.take().filter(|at: &Reader| at.position() == room.from);
+            let at = at.unwrap_or_else(|| backlog.reader(room.from));
+            match self.unless_stopped(self.read(&backlog, at, room)).await {
+                Err(Stopped) => return,
+                Ok(Ok(chunk)) => {
+                    failures = 0;
+                    reader = Some(chunk.reader);
+                    if self.take_in(chunk.records, chunk.next, codec).await.is_err() {
+                        return;
+                    }
+                }
+                Ok(Err(error)) => {
+                    failures += 1;
+                    tracing::error!(%error, failures, "could not read the log of a batch queue");
+                    let pause = self.config.backoff.delay(failures);
+                    if self.unless_stopped(sleep(pause)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn room_for_more(&self) -> Ask {
+        let (state, config) = (self.state(), &self.config);
+        if state.phase == Phase::Stopped || (state.phase == Phase::Draining && state.on_disk == 0) {
+            return Ask::End;
+        }
+        let items = config.memory_items_max.saturating_sub(state.items);
+        let bytes = config.memory_bytes_max.saturating_sub(state.bytes);
+        // Not one by one: what is read together is cheaper.
+        let enough = items >= (config.memory_items_max / 4).clamp(1, CHUNK)
+            && bytes >= (config.memory_bytes_max / 4).max(1);
+        if state.on_disk == 0 || !(enough || state.items == 0) {
+            return Ask::Wait;
+        }
+        Ask::Read(Room { from: state.disk_next, items: items.min(CHUNK), bytes })
+    }
+
+    async fn read(&self, backlog: &Backlog, mut reader: Reader, room: Room) -> Result<Chunk> {
+        loop {
+            let found = Arc::clone(&self.found);
+            let reading = tokio::task::spawn_blocking(move || read(reader, room, &found.done));
+            let chunk = reading.await.map_err(|error| {
+                Error::new(ErrorKind::Unexpected, "reading ended early").with_source(error)
+            })??;
+            if !chunk.records.is_empty() || chunk.next > room.from {
+                return Ok(chunk);
+            }
+            // Appended, and not yet written.
+            backlog.readable(chunk.reader.position()).await?;
+            reader = chunk.reader;
+        }
+    }
+
+    /// Puts what was read into its lanes, behind what is there.
+    async fn take_in(
+        &self,
+        records: Vec<Record>,
+        next: u64,
+        codec: Codec<T>,
+    ) -> Result<(), Stopped> {
+        let (mut entries, mut corpses) = (Vec::with_capacity(records.len()), Vec::new());
+        let count = records.len() as u64;
+        let tries = &self.found.tries;
+        for record in records {
+            match self.entry_of(&record, Home::Log, codec, tries) {
+                Ok(entry) => entries.push((self.lane_of(&entry.item), entry)),
+                Err(error) => corpses.push(self.unreadable(&record, &error)),
+            }
+        }
+        if !corpses.is_empty() {
+            let mut spans = Spans::default();
+            corpses.iter().for_each(|corpse: &Corpse| spans.add(corpse.id.seq, corpse.id.seq));
+            let buried = corpses.len() as u64;
+            self.keep(&mut corpses).await?;
+            add(&self.counters.buried, buried);
+            if let Some(backlog) = &self.backlog {
+                backlog.done(&spans);
+            }
+        }
+        let cut = self.cut();
+        let mut state = self.state();
+        for (lane, entry) in entries {
+            if state.push(lane, entry, &cut) {
+                self.lanes[lane].notify_one();
+            }
+        }
+        state.on_disk -= count;
+        state.disk_next = next;
+        if state.on_disk == 0 {
+            // The end of what is drained, perhaps.
+            self.lanes.iter().for_each(tokio::sync::Notify::notify_waiters);
+        }
+        if state.pending() == 0 {
+            self.idle.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// An item from its record.
+    pub(super) fn entry_of(
+        &self,
+        record: &Record,
+        home: Home,
+        codec: Codec<T>,
+        tries: &HashMap<u64, u32>,
+    ) -> Result<Entry<T>> {
+        let Some((encoding, _)) = item_of(record.kind) else {
+            return Err(Error::new(ErrorKind::Unexpected, "the record is not of an item"));
+        };
+        let (wall, body) = split_item(&record.payload)?;
+        let item = codec.decode(encoding, body)?;
+        let age = self.clock.wall().saturating_sub(wall);
+        let at = self.clock.coarse().saturating_sub(age);
+        let tries = tries.get(&record.seq).copied().unwrap_or(0);
+        Ok(Entry { item, seq: record.seq, home, bytes: body.len(), at, tries })
+    }
+
+    fn unreadable(&self, record: &Record, error: &Error) -> Corpse {
+        let body = record.payload.get(8..).unwrap_or_default().to_vec();
+        let id = ItemId { stream: self.streams.logged, seq: record.seq };
+        let (error, died_at) = (error.to_string(), self.clock.wall());
+        Corpse { id, tries: 0, error, died_at, written: (record.kind, body) }
+    }
+}
+
+enum Ask {
+    Read(Room),
+    Wait,
+    End,
+}
+
+/// Blocks on the disk.
+fn read(mut reader: Reader, room: Room, done: &Spans) -> Result<Chunk> {
+    let (mut records, mut bytes, mut next) = (Vec::new(), 0, room.from);
+    while records.len() < room.items.max(1) && (bytes < room.bytes || records.is_empty()) {
+        let Some(record) = reader.next()? else { break };
+        next = record.seq + 1;
+        let in_order = item_of(record.kind).is_some_and(|(_, front)| !front);
+        if in_order && !done.contains(record.seq) {
+            bytes += record.payload.len();
+            records.push(record);
+        }
+    }
+    Ok(Chunk { reader, records, next })
+}
