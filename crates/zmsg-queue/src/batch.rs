@@ -31,7 +31,8 @@
 //! removed once everything below them was delivered.
 //!
 //! After a crash items are delivered that have no such record: at least once, mostly once. The id of
-//! an item stays the same, so a sink can tell.
+//! an item in the log stays the same, so a sink can tell. (What a hybrid queue has in memory alone gets
+//! its id in the log when the queue is closed.)
 
 mod queue; // start here
 mod builder;
@@ -39,6 +40,7 @@ mod config;
 mod handler;
 
 mod intake;
+mod inbox;
 mod inner;
 mod state;
 mod entry;
@@ -49,6 +51,7 @@ mod verdict;
 mod breaker;
 mod adaptive;
 mod dead;
+mod retry;
 
 mod refill;
 mod backlog;

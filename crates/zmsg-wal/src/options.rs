@@ -120,6 +120,11 @@ impl LogOptions {
         crate::codec::supported(self.compression)
     }
 
+    /// What a record with a payload of so many bytes takes in the log, and in its buffer.
+    pub fn record_bytes(payload: usize) -> usize {
+        frame_len(payload)
+    }
+
     /// The longest frame.
     pub(crate) fn frame_bytes_max(&self) -> usize {
         frame_len(self.record_bytes_max as usize)

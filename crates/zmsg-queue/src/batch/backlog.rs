@@ -19,6 +19,7 @@ use super::record::{DONE, Spans, TRIED, item_of, read_tried, write_tried};
 #[derive(Debug, Clone)]
 pub(super) struct Backlog {
     log: Log,
+    record_bytes_max: usize,
     shared: Arc<Shared>,
 }
 
@@ -40,6 +41,8 @@ pub(super) struct Pending {
     /// Items to deliver, and those among them that come before all others.
     pub(super) items: u64,
     pub(super) front: u64,
+    /// The records of those that come before all others.
+    pub(super) fronts: Mutex<Vec<Record>>,
     /// Items that need no delivery.
     pub(super) done: Spans,
     /// Tries that were spent, by sequence.
@@ -71,13 +74,14 @@ impl Backlog {
         fs: Arc<dyn Fs>,
         is_item: IsItem,
     ) -> Result<(Self, Pending)> {
+        let record_bytes_max = options.record_bytes_max as usize;
         let (log, recovered) = Log::open(dir, options, fs)?;
         let first = recovered.first;
         let mut pending = Pending { first, ..Pending::default() };
         if recovered.records > 0 {
-            look_through(&mut log.reader(first), &mut pending, is_item)?;
+            look_through(&log, &mut pending, is_item)?;
         }
-        Ok((Self { log, shared: Arc::default() }, pending))
+        Ok((Self { log, record_bytes_max, shared: Arc::default() }, pending))
     }
 
     pub(super) fn stream(&self) -> Uuid {
@@ -99,17 +103,23 @@ impl Backlog {
     pub(super) fn done(&self, spans: &Spans) {
         let mut unrecorded = locked(&self.shared.unrecorded);
         unrecorded.extend(spans);
-        let mut payload = Vec::new();
-        unrecorded.write(&mut payload);
-        // Refused while the log is full, or if it failed: tried again with the next ones.
-        if self.log.append(DONE, &[&payload]).is_ok() {
-            *unrecorded = Spans::default();
+        let mut left = Spans::default();
+        for piece in unrecorded.pieces(self.record_bytes_max) {
+            let mut payload = Vec::new();
+            piece.write(&mut payload);
+            // Refused while the log is full, or if it failed: tried again with the next ones.
+            if self.log.append(DONE, &[&payload]).is_err() {
+                left.extend(&piece);
+            }
         }
+        *unrecorded = left;
     }
 
     /// Writes down how many tries items have had. Best effort.
     pub(super) fn tried(&self, tries: u32, spans: &Spans) {
-        let _ = self.log.append(TRIED, &[&write_tried(tries, spans)]);
+        for piece in spans.pieces(self.record_bytes_max.saturating_sub(4)) {
+            let _ = self.log.append(TRIED, &[&write_tried(tries, &piece)]);
+        }
     }
 
     pub(super) fn reader(&self, from: u64) -> Reader {
@@ -129,6 +139,12 @@ impl Backlog {
     /// Waits until what was appended so far has left the memory of this process.
     pub(super) async fn flushed(&self) -> Result<()> {
         self.log.wait(self.log.last_seq(), Durability::Flushed).await
+    }
+
+    /// Whether the log takes no more because its disk failed.
+    pub(super) fn has_failed(&self) -> bool {
+        let probe = self.log.checkpoint(0);
+        probe.is_err_and(|error| error.kind() != ErrorKind::Closed)
     }
 
     pub(super) fn last_seq(&self) -> u64 {
@@ -162,11 +178,14 @@ impl Backlog {
 
     /// The last word: everything below was delivered. Blocks on the disk.
     pub(super) fn finish(&self, below: u64) -> Result<()> {
+        let alone = locked(&self.shared.trimming);
+        let removed = self.log.remove_below(below).map(drop);
+        drop(alone);
+        // What a full log refused before there was room.
         if !locked(&self.shared.unrecorded).is_empty() {
             self.done(&Spans::default());
         }
-        let _alone = locked(&self.shared.trimming);
-        self.log.remove_below(below).map(drop)
+        removed
     }
 
     pub(super) async fn close(&self) -> Result<()> {
@@ -175,8 +194,9 @@ impl Backlog {
 }
 
 /// Finds what is to be delivered: reads records and notes what they say.
-fn look_through(reader: &mut Reader, pending: &mut Pending, is_item: IsItem) -> Result<()> {
-    let first = reader.position();
+fn look_through(log: &Log, pending: &mut Pending, is_item: IsItem) -> Result<()> {
+    let first = pending.first;
+    let mut reader = log.reader(first);
     let (mut items, mut front) = (Spans::default(), Spans::default());
     while let Some(record) = reader.next()? {
         match (record.kind, is_item(record.kind)) {
@@ -192,11 +212,28 @@ fn look_through(reader: &mut Reader, pending: &mut Pending, is_item: IsItem) -> 
             |(first, last)| (first..=last).filter(|&seq| !pending.done.contains(seq)).count();
         spans.iter().map(open).sum::<usize>() as u64
     };
+    let fronts = fronts_of(log, &pending.done, &front)?;
     let (items, front) = (left(&items), left(&front));
+    pending.fronts = Mutex::new(fronts);
     let done = &pending.done;
     pending.tries.retain(|&seq, _| !done.contains(seq));
     (pending.items, pending.front) = (items + front, front);
     Ok(())
+}
+
+/// The records of the items that come before all others, which fit into memory: they come from there.
+fn fronts_of(log: &Log, done: &Spans, front: &Spans) -> Result<Vec<Record>> {
+    let mut fronts = Vec::new();
+    let mut open =
+        front.iter().flat_map(|(first, last)| first..=last).filter(|&seq| !done.contains(seq));
+    let Some(first) = open.next() else { return Ok(fronts) };
+    let mut reader = log.reader(first);
+    while let Some(record) = reader.next()? {
+        if front.contains(record.seq) && !done.contains(record.seq) {
+            fronts.push(record);
+        }
+    }
+    Ok(fronts)
 }
 
 fn note_tries(record: &Record, first: u64, pending: &mut Pending) -> Result<()> {

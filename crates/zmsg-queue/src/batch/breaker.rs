@@ -37,6 +37,9 @@ pub(super) enum Admission {
     Wait(Duration),
 }
 
+/// No longer than a year: the clock has an end.
+const PAUSE_MAX: Duration = Duration::from_secs(365 * 86_400);
+
 /// How long to wait while another batch probes: its end wakes nobody.
 const WHILE_PROBING: Duration = Duration::from_millis(20);
 
@@ -69,16 +72,20 @@ impl Breaker {
     }
 
     /// The sink did not answer. True if that opened the breaker.
-    pub(super) fn silent(&mut self, now: Instant) -> bool {
+    pub(super) fn silent(&mut self, now: Instant, probe: bool) -> bool {
         self.failures = self.failures.saturating_add(1);
         let times = match &self.open {
             // One that began before it opened says nothing new.
-            Some(open) if !open.probing => return false,
+            Some(_) if !probe => return false,
             Some(open) => open.times + 1,
             None if self.failures < self.failures_max => return false,
             None => 1,
         };
-        self.open = Some(Open { until: now + self.backoff.delay(times), times, probing: false });
+        self.open = Some(Open {
+            until: now + self.backoff.delay(times).min(PAUSE_MAX),
+            times,
+            probing: false,
+        });
         times == 1
     }
 
@@ -102,11 +109,11 @@ mod tests {
     async fn it_opens_after_as_many_failures_in_a_row_and_not_before() {
         let mut breaker = breaker();
         let now = Instant::now();
-        assert!(!breaker.silent(now) && !breaker.silent(now));
+        assert!(!breaker.silent(now, false) && !breaker.silent(now, false));
         breaker.answered();
-        assert!(!breaker.silent(now) && !breaker.silent(now));
+        assert!(!breaker.silent(now, false) && !breaker.silent(now, false));
         assert_eq!(breaker.admit(now), Admission::Go);
-        assert!(breaker.silent(now) && breaker.is_open());
+        assert!(breaker.silent(now, false) && breaker.is_open());
         assert!(matches!(breaker.admit(now), Admission::Wait(_)));
     }
 
@@ -114,13 +121,15 @@ mod tests {
     async fn one_probe_at_a_time_decides() {
         let mut breaker = breaker();
         let now = Instant::now();
-        let opened: Vec<_> = (0..3).map(|_| breaker.silent(now)).collect();
+        let opened: Vec<_> = (0..3).map(|_| breaker.silent(now, false)).collect();
         assert_eq!(opened, [false, false, true]);
         let later = now + Duration::from_secs(2);
         assert_eq!(breaker.admit(later), Admission::Probe);
         assert_eq!(breaker.admit(later), Admission::Wait(WHILE_PROBING));
-        // A failed probe opens it for longer.
-        assert!(!breaker.silent(later));
+        // An older call that fails meanwhile says nothing; a failed probe opens it for longer.
+        assert!(!breaker.silent(later, false));
+        assert_eq!(breaker.admit(later), Admission::Wait(WHILE_PROBING));
+        assert!(!breaker.silent(later, true));
         let Admission::Wait(pause) = breaker.admit(later) else { panic!("it is open") };
         assert!(pause >= Duration::from_secs(2), "{pause:?}");
         let later = later + Duration::from_secs(4);
@@ -133,7 +142,7 @@ mod tests {
     async fn a_probe_that_was_dropped_lets_another_one_try() {
         let mut breaker = breaker();
         let now = Instant::now();
-        let opened: Vec<_> = (0..3).map(|_| breaker.silent(now)).collect();
+        let opened: Vec<_> = (0..3).map(|_| breaker.silent(now, false)).collect();
         assert_eq!(opened, [false, false, true]);
         let later = now + Duration::from_secs(2);
         assert_eq!(breaker.admit(later), Admission::Probe);

@@ -17,15 +17,17 @@ use zmsg_core::{Clock, Error, Result, SystemClock};
 use zmsg_wal::{Fs, LogOptions, RealFs, SyncPolicy};
 
 use super::adaptive::Sizer;
-use super::backlog::{Backlog, Pending, items_dir, letters_dir, queued};
+use super::backlog::{Backlog, Pending, items_dir, letters_dir, locked, queued};
 use super::breaker::Breaker;
-use super::config::{BatchConfig, BatchOrder};
-use super::dead::{DeadLetters, Place, ended_early};
+use super::config::{BatchConfig, BatchOrder, BatchStorage, LETTER_HEAD_MAX};
+use super::dead::{Bound, DeadLetters, Place, ended_early};
 use super::entry::Home;
 use super::handler::{BatchHandler, Streams};
+use super::inbox::Inbox;
 use super::inner::{Inner, KeyOf, Weigh};
+use super::intake::weight;
 use super::queue::BatchQueue;
-use super::record::{Codec, item_of};
+use super::record::Codec;
 use super::state::State;
 use super::stats::Counters;
 
@@ -51,8 +53,8 @@ impl<T: Send + Sync + 'static> BatchQueueBuilder<T> {
         }
     }
 
-    /// What an item counts for in memory, in bytes; asked when it is enqueued. By default the size
-    /// of its type. Items of a durable queue count for their encoded bytes.
+    /// What an item of a queue in memory counts for, in bytes; asked when it is enqueued. By default the
+    /// size of its type. Items of other queues count for their encoded bytes.
     #[must_use]
     pub fn weigher(mut self, weigh: impl Fn(&T) -> usize + Send + Sync + 'static) -> Self {
         self.weigh = Some(Box::new(weigh));
@@ -163,24 +165,35 @@ impl<T: Send + Sync + 'static> BatchQueueBuilder<T> {
             BatchOrder::Strict | BatchOrder::Any => (1, config.in_flight_max),
         };
         let sizer = Sizer::new(config.batch_size);
-        let (max, on_full) = (config.dead_letters_max, config.on_dead_full);
+        let bound = Bound { max: config.dead_letters_max, on_full: config.on_dead_full };
         let dead = match (config.storage.dir(), codec) {
             (Some(dir), Some(codec)) => {
                 let options = letters_options(&config.log);
                 let place = Place { dir: letters_dir(dir), options, fs };
-                DeadLetters::on_disk(place, codec, max, on_full)
+                DeadLetters::on_disk(place, codec, bound)
             }
-            _ => DeadLetters::in_memory(max, on_full),
+            _ => DeadLetters::in_memory(bound),
         };
+        // Items that all count the same, in one lane, in memory: producers need no common lock.
+        let alike = weigh.is_none() && lanes == 1 && config.storage == BatchStorage::Memory;
+        let item_bytes = size_of::<T>().max(1);
+        let memory_items = match alike {
+            true => config.memory_items_max.min(config.memory_bytes_max / item_bytes),
+            false => config.memory_items_max,
+        };
+        let inbox = alike.then(|| Inbox::new(memory_items, weight(item_bytes)));
         let inner = Arc::new(Inner {
             handler,
             codec,
-            weigh: weigh.unwrap_or_else(|| Box::new(|_| size_of::<T>().max(1))),
+            weigh: weigh.unwrap_or_else(|| Box::new(move |_| item_bytes)),
             key_of,
             clock,
             state: Mutex::new(State::new(lanes)),
+            inbox,
+            memory_items,
             backlog,
             found: Arc::new(found),
+            unreadable: Mutex::default(),
             streams: Streams { logged, memory },
             dead,
             breaker: Mutex::new(Breaker::new(config.breaker_failures, config.breaker_backoff)),
@@ -193,11 +206,13 @@ impl<T: Send + Sync + 'static> BatchQueueBuilder<T> {
             idle: Notify::new(),
             workers: TaskTracker::new(),
             closing: CancellationToken::new(),
+            halt: CancellationToken::new(),
             give_up: CancellationToken::new(),
+            retrying: tokio::sync::Mutex::new(()),
             report: watch::Sender::new(None),
             config,
         });
-        inner.take_over()?;
+        inner.take_over();
         for lane in (0..lanes).flat_map(|lane| std::iter::repeat_n(lane, workers)) {
             inner.workers.spawn(Arc::clone(&inner).run_lane(lane));
         }
@@ -213,43 +228,39 @@ impl<T: Send + Sync + 'static> BatchQueueBuilder<T> {
 
 impl<T: Send + Sync + 'static> Inner<T> {
     /// What an earlier process left is to be delivered before anything new.
-    fn take_over(&self) -> Result<()> {
-        let (Some(backlog), Some(codec), found) = (&self.backlog, self.codec, &self.found) else {
-            return Ok(());
-        };
-        let cut = self.cut();
+    fn take_over(&self) {
+        let Some(codec) = self.codec else { return };
+        let (found, cut) = (&self.found, self.cut());
+        let fronts = std::mem::take(&mut *locked(&found.fronts));
+        let mut entries = Vec::with_capacity(fronts.len());
+        for record in &fronts {
+            match self.entry_of(record, Home::Front, codec) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => locked(&self.unreadable).push(self.corpse_of(record, &error)),
+            }
+        }
         let mut state = self.state();
         state.on_disk = found.items - found.front;
         state.disk_next = found.first;
-        if found.front == 0 {
-            return Ok(());
-        }
-        let mut reader = backlog.reader(found.first);
-        while let Some(record) = reader.next()? {
-            let is_front = item_of(record.kind).is_some_and(|(_, front)| front);
-            if !is_front || found.done.contains(record.seq) {
-                continue;
-            }
-            // One that cannot be read is a matter for the type that was given, before anything else.
-            let entry = self.entry_of(&record, Home::Front, codec, &found.tries)?;
-            let lane = self.lane_of(&entry.item);
+        state.fronts = found.front;
+        state.unreadable = found.front - entries.len() as u64;
+        for (lane, entry) in entries {
             state.push(lane, entry, &cut);
-            state.fronts += 1;
         }
-        Ok(())
     }
 }
 
 /// The log of dead letters is small: its records are single items with a head.
 fn letters_options(items: &LogOptions) -> LogOptions {
-    const HEAD_MAX: u32 = 64 << 10;
-    let record_bytes_max = items.record_bytes_max.saturating_add(HEAD_MAX);
+    let record_bytes_max = items.record_bytes_max.saturating_add(LETTER_HEAD_MAX);
     let buffer_bytes_max = record_bytes_max as usize + (1 << 20);
+    let segment_bytes = (2 * buffer_bytes_max + (1 << 20)) as u64;
     LogOptions {
         sync: SyncPolicy::Os,
         record_bytes_max,
         buffer_bytes_max,
-        segment_bytes: (2 * buffer_bytes_max + (1 << 20)) as u64,
+        segment_bytes,
+        bytes_max: items.bytes_max.max(2 * segment_bytes),
         ..items.clone()
     }
 }

@@ -1,17 +1,20 @@
 //! The end of a batch queue: drain, write down what is left, and say what became of everything.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::time::timeout;
-use zmsg_core::{Error, Result};
+use zmsg_core::{Error, ErrorKind, Result};
 
 use super::backlog::Backlog;
 use super::config::BatchStorage;
 use super::dead::ended_early;
 use super::inner::Inner;
+use super::lane::text_of;
 use super::record::item_kind;
-use super::state::Phase;
+use super::state::{Phase, State};
 
 /// What became of the items of a queue that was closed.
 #[derive(Debug, Clone, Default)]
@@ -23,8 +26,9 @@ pub struct BatchCloseReport {
     pub buried: u64,
     /// Items in the log, for the next opening.
     pub left_in_log: u64,
-    /// Items that were in memory alone and are gone. A queue in memory that was not drained, or a
-    /// hybrid one whose log did not take them.
+    /// Items that were in memory alone and are gone: of a queue in memory that was not drained, of a
+    /// hybrid one whose log did not take them, or of any one whose log failed before they were written
+    /// (some of which may be found in it all the same).
     pub lost: u64,
     /// Calls of the handler that were dropped, because the time was up. Their items are among those
     /// that are left, or lost.
@@ -52,12 +56,21 @@ impl<T: Send + Sync + 'static> Inner<T> {
     pub(super) fn begin_to_close(&self, deadline: Duration) {
         {
             let mut state = self.state();
+            if let Some(inbox) = &self.inbox {
+                // Before the phase: who finds a lane empty then finds it so for ever.
+                inbox.close();
+                self.take_in_posted(&mut state);
+            }
             state.phase = match state.phase {
                 Phase::Running => Phase::Draining,
                 Phase::Opened | Phase::Paused => Phase::Stopped,
                 closing => closing,
             };
             state.deadline.get_or_insert(deadline);
+            if state.phase == Phase::Stopped {
+                // Calls on their way have the time to end; nothing else goes on.
+                self.halt.cancel();
+            }
         }
         self.closing.cancel();
         self.wake_all();
@@ -66,34 +79,39 @@ impl<T: Send + Sync + 'static> Inner<T> {
     /// Waits for the close, and carries it out.
     pub(super) async fn run_close(self: Arc<Self>) {
         self.closing.cancelled().await;
-        let deadline = {
-            let state = self.state();
-            // What does not deliver has nothing to wait for.
-            let drains = state.phase == Phase::Draining;
-            state.deadline.filter(|_| drains).unwrap_or_default()
-        };
+        let deadline = self.state().deadline.unwrap_or_default();
         self.workers.close();
         if timeout(deadline, self.workers.wait()).await.is_err() {
             self.state().phase = Phase::Stopped;
+            self.halt.cancel();
             self.give_up.cancel();
             self.wake_all();
             let _ = timeout(END_MAX, self.workers.wait()).await;
         }
-        let report = self.finish().await;
-        self.idle.notify_waiters();
+        // Who waits for the report gets one, whatever code of the user does in there.
+        let report = AssertUnwindSafe(self.finish()).catch_unwind().await.unwrap_or_else(|panic| {
+            let error = Error::new(ErrorKind::Unexpected, "the end of a batch queue panicked");
+            let error = error.with_context("panic", text_of(&*panic));
+            BatchCloseReport { error: Some(error), ..BatchCloseReport::default() }
+        });
         self.report.send_replace(Some(report));
+        self.idle.notify_waiters();
     }
 
     async fn finish(&self) -> BatchCloseReport {
         let stats = self.counters.read();
         let mut report =
             BatchCloseReport { sent: stats.sent, buried: stats.buried, ..Default::default() };
-        let (alone, stuck, pending) = {
-            let mut state = self.state();
+        let (bodies, unwritable, stuck, pending) = {
+            let mut state = self.whole_state();
+            state.finishing = true;
             state.leftovers.sort_by_key(|leftover| leftover.flight);
-            report.interrupted = state.leftovers.len();
+            let interrupted = state.leftovers.iter().filter(|leftover| leftover.interrupted);
+            report.interrupted = interrupted.count();
             let left: usize = state.leftovers.iter().map(|leftover| leftover.places.len()).sum();
-            (state.alone().count() as u64, (state.in_flight() - left) as u64, state.pending())
+            report.lost = state.stranded;
+            let (bodies, unwritable) = self.bodies(&state);
+            (bodies, unwritable, (state.in_flight() - left) as u64, state.pending())
         };
         report.stuck = stuck;
         let Some(backlog) = &self.backlog else {
@@ -101,16 +119,12 @@ impl<T: Send + Sync + 'static> Inner<T> {
             return self.end(report).await;
         };
         let end = backlog.last_seq() + 1;
-        let written = match self.write_down(backlog).await {
-            Ok(()) => alone,
-            Err((written, error)) => {
-                report.error = Some(error);
-                written
-            }
-        };
+        let (written, error) = self.write_down(backlog, &bodies).await;
+        report.error = error.or(unwritable.1);
         let durable = matches!(self.config.storage, BatchStorage::Durable { .. });
-        report.lost = alone - written + if durable { 0 } else { stuck };
-        report.left_in_log = pending - report.lost;
+        let gone = bodies.len() as u64 - written + unwritable.0 + if durable { 0 } else { stuck };
+        report.lost += gone;
+        report.left_in_log = pending - gone;
         let end = if written > 0 { end } else { backlog.last_seq() + 1 };
         if let Err(error) = self.end_log(backlog, end).await {
             report.error.get_or_insert(error);
@@ -131,27 +145,51 @@ impl<T: Send + Sync + 'static> Inner<T> {
         report
     }
 
-    /// Writes what is in memory alone to the log, to be delivered before all else. How many items
-    /// it wrote before it failed.
-    async fn write_down(&self, backlog: &Backlog) -> Result<(), (u64, Error)> {
-        let Some(codec) = self.codec else { return Ok(()) };
-        let (encoding, wall) = (self.config.encoding, self.clock.wall());
-        let kind = item_kind(encoding, true);
-        let bodies: Result<Vec<_>> =
-            self.state().alone().map(|entry| codec.encode(encoding, &entry.item)).collect();
-        let bodies = bodies.map_err(|error| (0, error))?;
-        if bodies.is_empty() {
-            return Ok(());
-        }
-        for (written, body) in (0..).zip(&bodies) {
-            if backlog.append(kind, wall, body).is_err() {
-                // The buffer of the log is smaller than the memory, mostly.
-                let flushed = backlog.flushed().await;
-                let again = flushed.and_then(|()| backlog.append(kind, wall, body));
-                again.map_err(|error| (written, error))?;
+    /// What is in memory alone, encoded; how many items cannot be, and why.
+    fn bodies(&self, state: &State<T>) -> (Vec<Vec<u8>>, (u64, Option<Error>)) {
+        let (mut bodies, mut count, mut why) = (Vec::new(), 0, None);
+        let Some(codec) = self.codec else { return (bodies, (0, None)) };
+        for entry in state.alone() {
+            let encode = AssertUnwindSafe(|| codec.encode(self.config.encoding, &entry.item));
+            match std::panic::catch_unwind(encode) {
+                Ok(Ok(body)) => bodies.push(body),
+                // It could be when it was accepted.
+                Ok(Err(error)) => {
+                    count += 1;
+                    why = Some(error);
+                }
+                Err(panic) => {
+                    count += 1;
+                    let error = Error::new(ErrorKind::InvalidInput, "writing an item panicked");
+                    why = Some(error.with_context("panic", text_of(&*panic)));
+                }
             }
         }
-        backlog.synced().await.map_err(|error| (0, error))
+        (bodies, (count, why))
+    }
+
+    /// Writes items to the log that are to be delivered before all else. How many it wrote, and what
+    /// ended it early.
+    async fn write_down(&self, backlog: &Backlog, bodies: &[Vec<u8>]) -> (u64, Option<Error>) {
+        if bodies.is_empty() {
+            return (0, None);
+        }
+        let (kind, wall) = (item_kind(self.config.encoding, true), self.clock.wall());
+        for (written, body) in (0..).zip(bodies) {
+            if backlog.append(kind, wall, body).is_ok() {
+                continue;
+            }
+            // The buffer of the log is smaller than the memory, mostly.
+            let flushed = backlog.flushed().await;
+            if let Err(error) = flushed.and_then(|()| backlog.append(kind, wall, body)) {
+                let _ = backlog.synced().await;
+                return (written, Some(error));
+            }
+        }
+        match backlog.synced().await {
+            Ok(()) => (bodies.len() as u64, None),
+            Err(error) => (0, Some(error)),
+        }
     }
 
     async fn end_log(&self, backlog: &Backlog, end: u64) -> Result<()> {

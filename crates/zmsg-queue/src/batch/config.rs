@@ -18,7 +18,8 @@ pub enum BatchStorage {
         dir: PathBuf,
     },
     /// In memory; and in a log in this directory once the memory is full, until all that is in the log
-    /// has been delivered. What is in memory alone is lost with the process; [`close`](super::BatchQueue::close) writes down what it could not deliver.
+    /// has been delivered. Items are encoded all the same, so that each can be written. What is in
+    /// memory alone is lost with the process; [`close`](super::BatchQueue::close) writes down what it could not deliver.
     Hybrid {
         /// Of this queue alone; made if it is not there.
         dir: PathBuf,
@@ -41,8 +42,9 @@ impl BatchStorage {
 pub enum BatchOrder {
     /// As they were enqueued: one batch at a time, and a batch that fails holds up those behind it.
     Strict,
-    /// As they were enqueued among those of one key, which [`ordered_by`] tells. As many batches at
-    /// a time as `in_flight_max`, each of other keys; a batch that fails holds up its keys alone.
+    /// As they were enqueued among those of one key, which [`ordered_by`] tells. Keys are spread over
+    /// as many lanes as `in_flight_max`, and each lane has one batch on its way at a time: a batch that
+    /// fails holds up its lane alone, until the memory is full of items of that lane.
     ///
     /// [`ordered_by`]: super::BatchQueueBuilder::ordered_by
     ByKey,
@@ -122,7 +124,7 @@ pub struct BatchConfig {
 
     /// The most items in memory, those on their way included.
     pub memory_items_max: usize,
-    /// The most bytes in memory: encoded bytes of items of a durable queue, else what the
+    /// The most bytes in memory: encoded bytes of the items of a queue with a log; else what the
     /// [`weigher`](super::BatchQueueBuilder::weigher) says, by default the size of the type.
     pub memory_bytes_max: usize,
     /// From this part of either bound on `enqueue` is slowed down, in percent; 100 never.
@@ -163,6 +165,9 @@ pub struct BatchConfig {
     /// What happens when there are as many.
     pub on_dead_full: OnDeadFull,
 }
+
+/// The longest head of a dead letter in its log.
+pub(super) const LETTER_HEAD_MAX: u32 = 64 << 10;
 
 impl BatchConfig {
     /// The default: every item in the log, acknowledged when it is on the disk, in strict order.
@@ -312,6 +317,11 @@ impl BatchConfig {
         at_least_one("tries_max", self.tries_max as usize)?;
         at_least_one("breaker_failures", self.breaker_failures as usize)?;
         at_least_one("dead_letters_max", self.dead_letters_max)?;
+        if self.storage == BatchStorage::Memory && self.dead_letters_max < self.batch_size.max() {
+            let may =
+                format!("at least {}, a batch, with BatchStorage::Memory", self.batch_size.max());
+            return Err(refuse("dead_letters_max", self.dead_letters_max, &may));
+        }
         for (field, backoff) in
             [("backoff", self.backoff), ("breaker_backoff", self.breaker_backoff)]
         {
@@ -328,6 +338,11 @@ impl BatchConfig {
         if self.log.bytes_max < least {
             let may = format!("at least {least}, two segments");
             return Err(refuse("log.bytes_max", self.log.bytes_max, &may));
+        }
+        let longest = (1 << 30) - LETTER_HEAD_MAX;
+        if self.log.record_bytes_max > longest {
+            let may = format!("at most {longest}");
+            return Err(refuse("log.record_bytes_max", self.log.record_bytes_max, &may));
         }
         if self.storage.dir().is_some_and(|dir| dir.as_os_str().is_empty()) {
             return Err(refuse(

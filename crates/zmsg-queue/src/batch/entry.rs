@@ -11,8 +11,8 @@ pub(super) struct Entry<T> {
     /// In the log, or the count of items that are in memory alone.
     pub(super) seq: u64,
     pub(super) home: Home,
-    /// What it counts for in memory.
-    pub(super) bytes: usize,
+    /// What it counts for in memory; no more than 4 GiB.
+    pub(super) bytes: u32,
     /// When it was enqueued, on the coarse clock of this process.
     pub(super) at: Millis,
     /// Tries that earlier processes spent.

@@ -1,12 +1,13 @@
 //! A batch on its way, until each of its items is delivered or buried.
 
 use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use tokio::time::sleep;
 
-use super::config::BatchOrder;
-use super::dead::{Buried, Content, Corpse, DeadLetter, Held, Holder};
+use super::config::{BatchOrder, Encoding};
+use super::dead::{Buried, Content, Corpse, DeadLetter, Held, Holder, InMemory};
 use super::entry::{Entry, Home};
 use super::handler::{Batch, Streams};
 use super::inner::Inner;
@@ -27,6 +28,8 @@ pub(super) struct Flight<T> {
     open: Vec<bool>,
     /// What was given up, to be buried at the end.
     dead: Vec<Dead>,
+    /// Its last call was dropped.
+    pub(super) interrupted: bool,
 }
 
 /// What follows from items that are delivered or buried.
@@ -48,7 +51,15 @@ impl<T> Flight<T> {
             }
         }
         let open = vec![true; entries.len()];
-        Self { number, lane, entries: Arc::new(entries), parts, open, dead: Vec::new() }
+        Self {
+            number,
+            lane,
+            entries: Arc::new(entries),
+            parts,
+            open,
+            dead: Vec::new(),
+            interrupted: false,
+        }
     }
 
     pub(super) fn next(&mut self) -> Option<Part> {
@@ -84,16 +95,23 @@ impl<T> Flight<T> {
 
     /// Takes items out of the flight. `in_line` if its queue is one line.
     fn settle(&mut self, places: &[u32], in_line: bool) -> Settlement {
-        let all = in_line && places.len() == self.entries.len();
-        let whole = if all { self.whole() } else { None };
+        let all = places.len() == self.entries.len();
+        let whole = if all && in_line { self.whole() } else { None };
         let spans = whole.unwrap_or_else(|| self.spans(places));
         let mut settled = Settled { items: places.len(), ..Settled::default() };
-        for &place in places {
-            self.open[place as usize] = false;
-            let entry = &self.entries[place as usize];
-            settled.bytes += entry.bytes;
+        let mut count = |entry: &Entry<T>| {
+            settled.bytes += entry.bytes as usize;
             settled.fronts += u64::from(entry.home == Home::Front);
             settled.logged += usize::from(entry.is_logged());
+        };
+        if all {
+            self.entries.iter().for_each(count);
+            self.open.fill(false);
+            return Settlement { spans, settled, low: u64::MAX };
+        }
+        for &place in places {
+            count(&self.entries[place as usize]);
+            self.open[place as usize] = false;
         }
         let open = self.entries.iter().zip(&self.open).filter(|(_, open)| **open);
         let low = low_of(open.map(|(entry, _)| entry));
@@ -123,7 +141,9 @@ impl<T: Send + Sync + 'static> Inner<T> {
 
     /// Items need no further delivery: that is written down, and their room is free.
     fn forget(&self, flight: &mut Flight<T>, places: &[u32]) {
-        let in_line = self.config.order != BatchOrder::ByKey;
+        // With others on their way, or items in front whose place in the log is behind, what lies
+        // between the first and the last of a flight need not be of that flight.
+        let in_line = self.config.order == BatchOrder::Strict;
         let settlement = flight.settle(places, in_line);
         self.apply(flight.number, settlement);
     }
@@ -133,18 +153,23 @@ impl<T: Send + Sync + 'static> Inner<T> {
         if let Some(backlog) = self.backlog.as_ref().filter(|_| !spans.is_empty()) {
             backlog.done(&spans);
         }
-        let (below, pending) = {
+        let (below, idle) = {
             let mut state = self.state();
             state.settle(flight, settled, low);
-            let end = self.backlog.as_ref().map(|backlog| backlog.last_seq() + 1);
-            (end.map(|end| state.delivered_below(self.found.first, end)), state.pending())
+            // What the end of the queue writes down lies behind all others: it is not passed over.
+            let backlog = self.backlog.as_ref().filter(|_| !state.finishing);
+            let end = backlog.map(|backlog| backlog.last_seq() + 1);
+            (end.map(|end| state.delivered_below(self.found.first, end)), self.is_idle(&state))
         };
+        if let Some(inbox) = &self.inbox {
+            inbox.make_room(settled.items);
+        }
         if let (Some(backlog), Some(below)) = (&self.backlog, below) {
             backlog.trim(below, &self.workers);
         }
         self.room.notify_waiters();
         self.refill.notify_one();
-        if pending == 0 {
+        if idle {
             self.idle.notify_waiters();
         }
     }
@@ -168,8 +193,8 @@ impl<T: Send + Sync + 'static> Inner<T> {
         if flight.dead.is_empty() {
             return Ok(());
         }
-        if self.codec.is_none() {
-            return self.bury_in_memory(flight).await;
+        if let Some(letters) = self.dead.memory() {
+            return self.bury_in_memory(flight, letters).await;
         }
         let dead = std::mem::take(&mut flight.dead);
         let places: Vec<_> = dead.iter().map(|dead| dead.place).collect();
@@ -187,17 +212,21 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let mut failures = 0;
         while !self.is_buried(self.dead.bury(corpses).await) {
             failures += 1;
-            self.unless_stopped(sleep(self.config.backoff.delay(failures))).await?;
+            self.unless_halted(sleep(self.config.backoff.delay(failures))).await?;
         }
         Ok(())
     }
 
-    async fn bury_in_memory(&self, mut flight: Flight<T>) -> Result<(), Flight<T>> {
+    async fn bury_in_memory(
+        &self,
+        mut flight: Flight<T>,
+        kept: &InMemory<T>,
+    ) -> Result<(), Flight<T>> {
         let mut failures = 0;
-        while !self.is_buried(Ok(self.dead.reserve(flight.dead.len()).await)) {
+        while !self.is_buried(Ok(kept.reserve(flight.dead.len()))) {
             failures += 1;
             let pause = sleep(self.config.backoff.delay(failures));
-            if self.unless_stopped(pause).await.is_err() {
+            if self.unless_halted(pause).await.is_err() {
                 return Err(flight);
             }
         }
@@ -206,7 +235,8 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let (number, settlement) = (flight.number, flight.settle(&places, false));
         let letters = self.letters(flight, dead);
         add(&self.counters.buried, letters.len() as u64);
-        self.dead.fill_reserved(letters).await;
+        let dropped = kept.fill_reserved(letters);
+        add(&self.counters.dead_dropped, dropped);
         self.apply(number, settlement);
         Ok(())
     }
@@ -258,21 +288,32 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let died_at = self.clock.wall();
         let bury = |dead: Dead| {
             let entry = flight.entry(dead.place);
-            // It was encoded once to get here, or came from the log.
-            let encoding = self.config.encoding;
-            let body = self.codec.and_then(|codec| codec.encode(encoding, &entry.item).ok());
-            let written = (item_kind(encoding, false), body.unwrap_or_default());
+            let written = self.written(&entry.item);
             let (id, tries) = (entry.id(self.streams), dead.tries);
             Corpse { id, tries, error: dead.error, died_at, written }
         };
         dead.into_iter().map(bury).collect()
     }
 
+    /// An item as a record. It was encoded before, or was read; but the encoding may have changed.
+    fn written(&self, item: &T) -> (u8, Vec<u8>) {
+        let own = self.config.encoding;
+        for encoding in [own, Encoding::Json, Encoding::Postcard] {
+            let encode = AssertUnwindSafe(|| self.codec?.encode(encoding, item).ok());
+            if let Ok(Some(body)) = std::panic::catch_unwind(encode) {
+                return (item_kind(encoding, false), body);
+            }
+        }
+        tracing::error!("an item of a batch queue that was written before cannot be now");
+        (item_kind(own, false), Vec::new())
+    }
+
     /// The queue stops before the flight came to its end.
     pub(super) fn leave_behind(&self, flight: Flight<T>) {
         let open = (0..).zip(&flight.open).filter(|(_, open)| **open);
         let places = open.map(|(place, _)| place).collect();
-        let leftover = Leftover { flight: flight.number, entries: flight.entries, places };
+        let Flight { number, entries, interrupted, .. } = flight;
+        let leftover = Leftover { flight: number, interrupted, entries, places };
         self.state().leftovers.push(leftover);
     }
 }

@@ -14,8 +14,9 @@ use super::backlog::{Backlog, Pending, locked};
 use super::breaker::Breaker;
 use super::close::BatchCloseReport;
 use super::config::BatchConfig;
-use super::dead::DeadLetters;
+use super::dead::{Corpse, DeadLetters};
 use super::handler::{BatchHandler, Streams};
+use super::inbox::Inbox;
 use super::record::Codec;
 use super::state::{Cut, State};
 use super::stats::Counters;
@@ -26,6 +27,8 @@ pub(super) type KeyOf<T> = Box<dyn Fn(&T) -> u64 + Send + Sync>;
 
 pub(super) struct Inner<T> {
     pub(super) config: BatchConfig,
+    /// The most items in memory; fewer than configured, if items of one size reach that bound first.
+    pub(super) memory_items: usize,
     pub(super) handler: Box<dyn BatchHandler<T>>,
     pub(super) codec: Option<Codec<T>>,
     pub(super) weigh: Weigh<T>,
@@ -33,9 +36,13 @@ pub(super) struct Inner<T> {
     pub(super) clock: Arc<dyn Clock>,
 
     pub(super) state: Mutex<State<T>>,
+    /// Where producers of a queue in memory leave their items; else they take the lock.
+    pub(super) inbox: Option<Inbox<T>>,
     pub(super) backlog: Option<Backlog>,
     /// What was found when it was opened.
     pub(super) found: Arc<Pending>,
+    /// Of that, items that come first and cannot be read: to be buried.
+    pub(super) unreadable: Mutex<Vec<Corpse>>,
     pub(super) streams: Streams,
     pub(super) dead: DeadLetters<T>,
     pub(super) breaker: Mutex<Breaker>,
@@ -56,14 +63,45 @@ pub(super) struct Inner<T> {
     /// Of the lanes and the refill.
     pub(super) workers: TaskTracker,
     pub(super) closing: CancellationToken,
+    /// Nothing is begun any more: who waits for something else than a call ends.
+    pub(super) halt: CancellationToken,
     /// Calls of the handler are dropped.
     pub(super) give_up: CancellationToken,
+    /// Held while dead letters become items again.
+    pub(super) retrying: tokio::sync::Mutex<()>,
     pub(super) report: watch::Sender<Option<BatchCloseReport>>,
 }
 
 impl<T> Inner<T> {
+    /// The state, without what is still in the inbox.
     pub(super) fn state(&self) -> MutexGuard<'_, State<T>> {
         locked(&self.state)
+    }
+
+    /// The state, with everything in it that was accepted. Producers feel it: not for every step.
+    pub(super) fn whole_state(&self) -> MutexGuard<'_, State<T>> {
+        let mut state = self.state();
+        self.take_in_posted(&mut state);
+        state
+    }
+
+    /// Whether nothing waits, in the inbox neither, and nothing is on its way.
+    pub(super) fn is_idle(&self, state: &State<T>) -> bool {
+        let posted = self.inbox.as_ref().is_some_and(|inbox| inbox.holds_more(&state.sorter));
+        state.pending() == 0 && !posted
+    }
+
+    /// How many items came out of the inbox.
+    pub(super) fn take_in_posted(&self, state: &mut State<T>) -> u64 {
+        let Some(inbox) = &self.inbox else { return 0 };
+        let (cut, before) = (self.cut(), state.enqueued);
+        let mut sorter = std::mem::take(&mut state.sorter);
+        inbox.empty(&mut sorter, |entry| {
+            state.enqueued += 1;
+            state.push(0, entry, &cut);
+        });
+        state.sorter = sorter;
+        state.enqueued - before
     }
 
     pub(super) fn cut(&self) -> Cut {
@@ -72,7 +110,7 @@ impl<T> Inner<T> {
             items: self.batch_items.load(Relaxed),
             bytes: config.batch_bytes_max,
             timeout: config.batch_timeout,
-            memory_items: config.memory_items_max,
+            memory_items: self.memory_items,
             memory_bytes: config.memory_bytes_max,
         }
     }

@@ -5,13 +5,15 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep, timeout_at};
 use zmsg_core::{Error, ErrorKind, Millis, Result, UnixMillis};
-use zmsg_wal::{Appended, Durability};
+use zmsg_wal::{Appended, Durability, LogOptions};
 
+use super::backlog::Backlog;
 use super::config::{BatchConfig, BatchStorage};
 use super::entry::{Entry, Home};
 use super::handler::ItemId;
+use super::inbox::Inbox;
 use super::inner::Inner;
-use super::record::item_kind;
+use super::record::{TIME_LEN, item_kind};
 use super::state::State;
 use super::stats::add;
 
@@ -62,6 +64,8 @@ pub(super) struct Incoming<T> {
     pub(super) items: Vec<Arriving<T>>,
     at: Millis,
     wall: UnixMillis,
+    /// Not into memory alone.
+    through_log: bool,
 }
 
 pub(super) struct Arriving<T> {
@@ -73,55 +77,112 @@ pub(super) struct Arriving<T> {
 
 /// Why items did not get in; they are given back.
 pub(super) enum Refused<T> {
-    /// It will not get better, or not soon.
-    For(Error),
+    /// It will not get better; they come back if the queue was closed.
+    For(Option<Incoming<T>>, Error),
     /// There is no room.
     NoRoom(Incoming<T>, Error),
-    /// They have to go to the log, and are not encoded.
-    NotEncoded(Incoming<T>),
 }
 
 /// How often a full log is asked again: nobody tells when it has room.
 const ASK_LOG: Duration = Duration::from_millis(2);
 
 impl<T> Inner<T> {
+    /// The way of one item into a queue in memory, with room for it: no lock that others hold. The
+    /// item comes back if that is not so.
+    pub(super) fn accept_one(&self, item: T) -> std::result::Result<Enqueued, T> {
+        let Some(inbox) = &self.inbox else { return Err(item) };
+        let posted = inbox.post(item, &*self.clock)?;
+        if posted.wake {
+            self.lanes[0].notify_one();
+        }
+        Ok(self.posted(posted.first))
+    }
+
+    fn posted(&self, ticket: u64) -> Enqueued {
+        let id = ItemId { stream: self.streams.memory, seq: ticket };
+        Enqueued { id, durability: Durability::Buffered, appended: None }
+    }
+
+    /// Puts all items into the inbox, or none.
+    fn post_all(
+        &self,
+        inbox: &Inbox<T>,
+        incoming: Incoming<T>,
+    ) -> std::result::Result<Vec<Enqueued>, Refused<T>> {
+        let Incoming { items, at, wall, .. } = incoming;
+        let count = items.len() as u64;
+        let items: Vec<T> = items.into_iter().map(|arriving| arriving.item).collect();
+        match inbox.post_all(items, &*self.clock) {
+            Ok(posted) => {
+                if posted.wake {
+                    self.lanes[0].notify_one();
+                }
+                Ok((posted.first..posted.first + count).map(|ticket| self.posted(ticket)).collect())
+            }
+            Err(items) => {
+                let bytes = size_of::<T>().max(1);
+                let arrive = |item| Arriving { item, lane: 0, bytes, body: None };
+                let items = items.into_iter().map(arrive).collect();
+                let back = Incoming { items, at, wall, through_log: false };
+                let mut state = self.whole_state();
+                if !state.phase.takes() {
+                    return Err(Refused::For(Some(back), self.closed(count)));
+                }
+                let error = full(&state, &self.config);
+                self.press(&mut state);
+                Err(Refused::NoRoom(back, error))
+            }
+        }
+    }
+
+    fn closed(&self, items: u64) -> Error {
+        add(&self.counters.refused, items);
+        Error::closed("the batch queue")
+    }
+
     /// What is known of items before the lock is taken.
     pub(super) fn incoming(&self, items: impl Iterator<Item = T>) -> Result<Incoming<T>> {
-        let durable = matches!(self.config.storage, BatchStorage::Durable { .. });
         let arrive = |item: T| {
             let lane = self.lane_of(&item);
-            let body = if durable { self.encode(&item)? } else { None };
+            // Also what stays in memory: it has to be such that it could be written.
+            let body = self.encode(&item)?;
             let bytes = body.as_ref().map_or_else(|| (self.weigh)(&item), Vec::len);
             Ok(Arriving { item, lane, bytes, body })
         };
         let items = items.map(arrive).collect::<Result<Vec<_>>>()?;
         self.check_size(&items)?;
         let wall = if self.backlog.is_some() { self.clock.wall() } else { 0 };
-        Ok(Incoming { items, at: self.clock.coarse(), wall })
+        Ok(Incoming { items, at: self.clock.coarse(), wall, through_log: false })
     }
 
     /// Refuses what could never get in, however long it waited.
     fn check_size(&self, items: &[Arriving<T>]) -> Result<()> {
-        let bytes: usize = items.iter().map(|item| item.bytes).sum();
-        let (name, max) = match self.config.storage {
-            // They are written in one piece.
-            BatchStorage::Durable { .. } => {
-                ("log.buffer_bytes_max", self.config.log.buffer_bytes_max)
+        let log = &self.config.log;
+        let sum =
+            |of: fn(&Arriving<T>) -> usize| items.iter().map(of).fold(0, usize::saturating_add);
+        let bounds = match self.backlog.is_some() {
+            // They are written in one piece, each within a record.
+            true => {
+                let longest = items.iter().map(|item| item.bytes).max().unwrap_or(0);
+                let whole = sum(|item| LogOptions::record_bytes(TIME_LEN + item.bytes));
+                let longest =
+                    ("log.record_bytes_max", TIME_LEN + longest, log.record_bytes_max as usize);
+                [longest, ("log.buffer_bytes_max", whole, log.buffer_bytes_max)]
             }
-            _ => ("memory_bytes_max", self.config.memory_bytes_max),
+            false => {
+                let bytes = sum(|item| item.bytes);
+                let bytes = ("memory_bytes_max", bytes, self.config.memory_bytes_max);
+                [bytes, ("memory_items_max", items.len(), self.memory_items)]
+            }
         };
-        if bytes > max {
-            return Err(Error::invalid_input("more bytes at once than there may ever be")
-                .with_context("bytes", bytes)
-                .with_context("max", max)
-                .with_context("bound", name));
+        match bounds.into_iter().find(|(_, value, max)| value > max) {
+            None => Ok(()),
+            Some((bound, value, max)) => {
+                let why = "more at once than the queue could ever take";
+                let error = Error::invalid_input(why).with_context("bound", bound);
+                Err(error.with_context("value", value).with_context("max", max))
+            }
         }
-        if self.backlog.is_none() && items.len() > self.config.memory_items_max {
-            return Err(Error::invalid_input("more items at once than memory_items_max")
-                .with_context("items", items.len())
-                .with_context("max", self.config.memory_items_max));
-        }
-        Ok(())
     }
 
     fn encode(&self, item: &T) -> Result<Option<Vec<u8>>> {
@@ -135,24 +196,21 @@ impl<T> Inner<T> {
         self.slow_down(accepted.len()).await;
         let wanted = self.config.acknowledge;
         if let Some(last) = accepted.last().filter(|last| last.appended.is_some()) {
-            last.wait(wanted).await?;
+            // Whatever the log says of it: the item is in the queue.
+            last.wait(wanted).await.map_err(Error::outcome_unknown)?;
             accepted.iter_mut().for_each(|enqueued| enqueued.durability = wanted);
         }
         Ok(accepted)
     }
 
     async fn accept_in_time(&self, mut incoming: Incoming<T>) -> Result<Vec<Enqueued>> {
-        let deadline = Instant::now() + self.config.enqueue_timeout;
+        let deadline = after(self.config.enqueue_timeout);
         loop {
             let mut room = pin!(self.room.notified());
             room.as_mut().enable();
             let (back, error) = match self.accept(incoming) {
                 Ok(accepted) => return Ok(accepted),
-                Err(Refused::For(error)) => return Err(error),
-                Err(Refused::NotEncoded(back)) => {
-                    incoming = self.encoded(back)?;
-                    continue;
-                }
+                Err(Refused::For(_, error)) => return Err(error),
                 Err(Refused::NoRoom(back, error)) => (back, error),
             };
             let wait = async {
@@ -174,47 +232,52 @@ impl<T> Inner<T> {
     /// Accepts items now or not at all.
     pub(super) fn accept_now(&self, incoming: Incoming<T>) -> Result<Vec<Enqueued>> {
         let count = incoming.items.len() as u64;
-        let accepted = match self.accept(incoming) {
-            Err(Refused::NotEncoded(back)) => self.accept(self.encoded(back)?),
-            accepted => accepted,
-        };
-        accepted.map_err(|refused| match refused {
+        self.accept(incoming).map_err(|refused| match refused {
             Refused::NoRoom(_, error) => {
                 add(&self.counters.refused, count);
                 error
             }
-            Refused::For(error) => error,
-            Refused::NotEncoded(_) => {
-                Error::new(ErrorKind::Unexpected, "the items were not encoded")
-            }
+            Refused::For(_, error) => error,
         })
     }
 
-    pub(super) fn encoded(&self, mut incoming: Incoming<T>) -> Result<Incoming<T>> {
-        for arriving in &mut incoming.items {
-            arriving.body = self.encode(&arriving.item)?;
+    /// Accepts an item through the log, and waits until it is on the disk.
+    pub(super) async fn enqueue_synced(&self, item: T) -> Result<()> {
+        let mut incoming = self.incoming(std::iter::once(item))?;
+        incoming.through_log = true;
+        let accepted = self.accept_in_time(incoming).await?;
+        match accepted.last() {
+            Some(last) => last.wait(Durability::Synced).await.map_err(Error::outcome_unknown),
+            None => Ok(()),
         }
-        Ok(incoming)
     }
 
     /// Puts all items into the queue, or none.
-    fn accept(&self, incoming: Incoming<T>) -> std::result::Result<Vec<Enqueued>, Refused<T>> {
+    pub(super) fn accept(
+        &self,
+        incoming: Incoming<T>,
+    ) -> std::result::Result<Vec<Enqueued>, Refused<T>> {
+        if let Some(inbox) = &self.inbox {
+            return self.post_all(inbox, incoming);
+        }
         let mut state = self.state();
         if !state.phase.takes() {
-            drop(state);
-            add(&self.counters.refused, incoming.items.len() as u64);
-            return Err(Refused::For(Error::closed("the batch queue")));
+            let count = incoming.items.len() as u64;
+            return Err(Refused::For(Some(incoming), self.closed(count)));
         }
         let fits = state.on_disk == 0 && has_room(&state, &self.config, &incoming.items);
+        if !fits {
+            self.press(&mut state);
+        }
         let durable = matches!(self.config.storage, BatchStorage::Durable { .. });
+        let logging = durable || !fits || state.is_logging() || incoming.through_log;
         let appended = match &self.backlog {
-            Some(_) if durable || !fits || state.is_logging() => match self.append(&incoming) {
+            Some(backlog) if logging => match self.append(backlog, &incoming) {
                 Ok(appended) => Some(appended),
-                Err(Append::NotEncoded) => return Err(Refused::NotEncoded(incoming)),
-                Err(Append::Failed(error)) if error.is_temporary() => {
+                Err(error) if error.is_temporary() => {
                     return Err(Refused::NoRoom(incoming, error));
                 }
-                Err(Append::Failed(error)) => return Err(Refused::For(error)),
+                Err(error) => return Err(Refused::For(None, error)),
             },
             Some(_) => None,
             None if fits => None,
@@ -226,25 +289,26 @@ impl<T> Inner<T> {
         } else {
             self.leave_in_log(&mut state, &incoming, appended)
         };
-        drop(state);
-        add(&self.counters.enqueued, count as u64);
+        state.enqueued += count as u64;
         Ok(accepted)
     }
 
-    fn append(&self, incoming: &Incoming<T>) -> std::result::Result<Appended, Append> {
-        let backlog = self.backlog.as_ref().ok_or(Append::NotEncoded)?;
+    /// What waits in the lanes is to make room, full batch or not.
+    fn press(&self, state: &mut State<T>) {
+        state.pressed = true;
+        self.lanes.iter().for_each(tokio::sync::Notify::notify_one);
+    }
+
+    fn append(&self, backlog: &Backlog, incoming: &Incoming<T>) -> Result<Appended> {
         let kind = item_kind(self.config.encoding, false);
         if let [arriving] = incoming.items.as_slice() {
-            let body = arriving.body.as_ref().ok_or(Append::NotEncoded)?;
-            return backlog.append(kind, incoming.wall, body).map_err(Append::Failed);
+            return backlog.append(kind, incoming.wall, arriving.body());
         }
-        let mut payloads = Vec::with_capacity(incoming.items.len());
-        for arriving in &incoming.items {
-            let body = arriving.body.as_ref().ok_or(Append::NotEncoded)?;
-            payloads.push([&incoming.wall.to_le_bytes(), body.as_slice()].concat());
-        }
+        let time = incoming.wall.to_le_bytes();
+        let payload = |arriving: &Arriving<T>| [&time, arriving.body()].concat();
+        let payloads: Vec<_> = incoming.items.iter().map(payload).collect();
         let records: Vec<_> = payloads.iter().map(|payload| (kind, payload.as_slice())).collect();
-        backlog.append_many(&records).map_err(Append::Failed)
+        backlog.append_many(&records)
     }
 
     fn put_in_memory(
@@ -261,7 +325,7 @@ impl<T> Inner<T> {
             let home = if seq.is_some() { Home::Log } else { Home::Memory };
             let own = seq.unwrap_or_else(|| state.next_in_memory());
             seq = seq.map(|seq| seq + 1);
-            let entry = Entry { item, seq: own, home, bytes, at, tries: 0 };
+            let entry = Entry { item, seq: own, home, bytes: weight(bytes), at, tries: 0 };
             let (id, appended) = (entry.id(self.streams), appended.clone());
             accepted.push(Enqueued { id, durability: Durability::Buffered, appended });
             if state.push(lane, entry, &cut) {
@@ -295,7 +359,7 @@ impl<T> Inner<T> {
     }
 
     /// Slows a producer down between the soft limit and the bound, the more the fuller.
-    async fn slow_down(&self, items: usize) {
+    pub(super) async fn slow_down(&self, items: usize) {
         let (config, part) = (&self.config, self.fullness());
         let soft = f64::from(config.soft_limit_pct) / 100.0;
         // Beyond the bound items go to the log, or wait for room.
@@ -308,24 +372,41 @@ impl<T> Inner<T> {
 
     /// The fuller of the two bounds of the memory, from 0 to 1.
     fn fullness(&self) -> f64 {
+        let part = |used: usize, max: usize| used as f64 / max as f64;
+        let (items_max, bytes_max) = (self.memory_items, self.config.memory_bytes_max);
+        if let Some(inbox) = &self.inbox {
+            let most = self.memory_items;
+            return part(most.saturating_sub(inbox.room() as usize), most);
+        }
         let (items, bytes) = {
             let state = self.state();
             (state.items, state.bytes)
         };
-        let part = |used: usize, max: usize| used as f64 / max as f64;
-        part(items, self.config.memory_items_max).max(part(bytes, self.config.memory_bytes_max))
+        part(items, items_max).max(part(bytes, bytes_max))
     }
 }
 
-enum Append {
-    NotEncoded,
-    Failed(Error),
+/// What an item counts for, as its entry keeps it.
+pub(super) fn weight(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+impl<T> Arriving<T> {
+    fn body(&self) -> &[u8] {
+        self.body.as_deref().unwrap_or_default()
+    }
+}
+
+/// That long from now; or as good as never.
+pub(super) fn after(pause: Duration) -> Instant {
+    const NEVER: Duration = Duration::from_secs(30 * 365 * 86_400);
+    Instant::now() + pause.min(NEVER)
 }
 
 fn has_room<T>(state: &State<T>, config: &BatchConfig, items: &[Arriving<T>]) -> bool {
-    let bytes: usize = items.iter().map(|item| item.bytes).sum();
+    let bytes = items.iter().map(|item| item.bytes).fold(0, usize::saturating_add);
     state.items + items.len() <= config.memory_items_max
-        && state.bytes + bytes <= config.memory_bytes_max
+        && state.bytes.saturating_add(bytes) <= config.memory_bytes_max
 }
 
 fn full<T>(state: &State<T>, config: &BatchConfig) -> Error {

@@ -34,16 +34,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
             // Before the look, so that no change falls between the look and the wait.
             let mut changed = pin!(self.lanes[lane].notified());
             changed.as_mut().enable();
-            let cut = self.cut();
-            let look = {
-                let mut state = self.state();
-                let look = state.look(lane, &cut, self.clock.coarse());
-                if matches!(look, Look::Batch(..)) && state.has_more(lane) {
-                    // Another one at this lane has to take it, or to watch its time.
-                    self.lanes[lane].notify_one();
-                }
-                look
-            };
+            let look = self.look(lane);
             match look {
                 Look::Batch(number, entries) => return Some((number, entries)),
                 Look::End => return None,
@@ -56,10 +47,40 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
     }
 
+    fn look(&self, lane: usize) -> Look<T> {
+        let (cut, now) = (self.cut(), self.clock.coarse());
+        let mut state = self.whole_state();
+        loop {
+            let look = state.look(lane, &cut, now);
+            let more = match &look {
+                Look::Batch(..) => {
+                    let others = self.config.in_flight_max > 1;
+                    if let Some(inbox) = self.inbox.as_ref().filter(|_| others) {
+                        inbox.arm(&state.sorter, 1);
+                        self.take_in_posted(&mut state);
+                    }
+                    if state.has_more(lane) {
+                        // Another one at this lane has to take it, or to watch its time.
+                        self.lanes[lane].notify_one();
+                    }
+                    return look;
+                }
+                Look::End => return look,
+                Look::Nothing => 1,
+                Look::After(_) => state.lacks(lane, &cut),
+            };
+            let Some(inbox) = &self.inbox else { return look };
+            inbox.arm(&state.sorter, more);
+            if self.take_in_posted(&mut state) == 0 {
+                return look;
+            }
+        }
+    }
+
     async fn deliver(&self, number: u64, lane: usize, entries: Vec<Entry<T>>) {
         let mut flight = Flight::new(number, lane, entries);
         while let Some(part) = flight.next() {
-            let Ok(answer) = self.hand_over(&flight, &part).await else {
+            let Ok(answer) = self.hand_over(&mut flight, &part).await else {
                 return self.leave_behind(flight);
             };
             let spent = part.tries;
@@ -74,39 +95,50 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     /// One call of the handler, when its time has come.
-    async fn hand_over(&self, flight: &Flight<T>, part: &Part) -> Result<Answer, Stopped> {
+    async fn hand_over(&self, flight: &mut Flight<T>, part: &Part) -> Result<Answer, Stopped> {
         if part.failures() > 0 {
-            self.unless_stopped(sleep(self.config.backoff.delay(part.failures()))).await?;
+            self.unless_halted(sleep(self.config.backoff.delay(part.failures()))).await?;
         }
-        self.not_paused(flight.lane).await?;
-        self.admitted().await?;
+        let probe = self.admitted(flight.lane).await?;
         let batch = flight.batch(part, self.streams);
         let items = batch.len();
         let begin = Instant::now();
-        let called = self.unless_stopped(self.call(batch)).await;
-        let Ok(answer) = called else {
-            locked(&self.breaker).forget_probe();
+        let Some(answer) = self.call(batch).await else {
+            if probe {
+                locked(&self.breaker).forget_probe();
+            }
+            flight.interrupted = true;
             return Err(Stopped);
         };
-        self.learn(&answer, items, begin);
+        self.learn(&answer, items, begin, probe);
         Ok(answer)
     }
 
-    /// A dropped handler is a time-out; one that panics has said no more.
-    async fn call(&self, batch: Batch<T>) -> Answer {
-        let called = AssertUnwindSafe(self.handler.handle(batch)).catch_unwind();
-        match timeout(self.config.handler_timeout, called).await {
-            Err(_) => Answer::TimedOut,
+    /// The answer of the handler; none if the call was dropped because the queue stops. Whatever of the
+    /// handler panics, also when it is dropped, does so in here.
+    async fn call(&self, batch: Batch<T>) -> Option<Answer> {
+        let limit = self.config.handler_timeout;
+        let called = async { timeout(limit, self.handler.handle(batch)).await };
+        let mut called = Box::pin(AssertUnwindSafe(called).catch_unwind());
+        let answer = tokio::select! {
+            biased;
+            () = self.give_up.cancelled() => None,
+            answer = &mut called => Some(answer),
+        };
+        // What it says then is of no use: the call is over in any case.
+        let _ = std::panic::catch_unwind(AssertUnwindSafe(|| drop(called)));
+        Some(match answer? {
+            Ok(Err(_)) => Answer::TimedOut,
             Ok(Ok(Ok(outcome))) => Answer::Took(outcome.failed),
             Ok(Ok(Err(error))) => Answer::Failed(error),
-            Ok(Err(panic)) => Answer::Panicked(text_of(&*panic)),
-        }
+            Err(panic) => Answer::Panicked(text_of(&*panic)),
+        })
     }
 
-    fn learn(&self, answer: &Answer, items: usize, begin: Instant) {
+    fn learn(&self, answer: &Answer, items: usize, begin: Instant, probe: bool) {
         let (now, counters) = (Instant::now(), &self.counters);
-        if answer.is_silence() {
-            if locked(&self.breaker).silent(now) {
+        if answer.is_silence(items) {
+            if locked(&self.breaker).silent(now, probe) {
                 add(&counters.breaker_opened, 1);
                 tracing::warn!("the sink of a batch queue does not answer: waiting for it");
             }
@@ -141,14 +173,20 @@ impl<T: Send + Sync + 'static> Inner<T> {
         self.batch_items.store(sizer.size(), Relaxed);
     }
 
-    /// Waits while the breaker is open.
-    async fn admitted(&self) -> Result<(), Stopped> {
+    /// Waits while the queue is paused or the breaker is open. Whether the call is a probe.
+    async fn admitted(&self, lane: usize) -> Result<bool, Stopped> {
         loop {
+            self.not_paused(lane).await?;
             let admission = locked(&self.breaker).admit(Instant::now());
-            match admission {
-                Admission::Go | Admission::Probe => return Ok(()),
-                Admission::Wait(pause) => self.unless_stopped(sleep(pause)).await?,
-            }
+            let probe = match admission {
+                Admission::Go => false,
+                Admission::Probe => true,
+                Admission::Wait(pause) => {
+                    self.unless_halted(sleep(pause)).await?;
+                    continue;
+                }
+            };
+            return Ok(probe);
         }
     }
 
@@ -157,29 +195,28 @@ impl<T: Send + Sync + 'static> Inner<T> {
         loop {
             let mut changed = pin!(self.lanes[lane].notified());
             changed.as_mut().enable();
-            let phase = self.state().phase;
-            if phase.delivers() {
+            if self.state().phase.delivers() {
                 // The permit was meant for a look at the lane, perhaps.
                 self.lanes[lane].notify_one();
                 return Ok(());
             }
-            self.unless_stopped(changed).await?;
+            self.unless_halted(changed).await?;
         }
     }
 
-    pub(super) async fn unless_stopped<R>(
+    pub(super) async fn unless_halted<R>(
         &self,
         future: impl Future<Output = R>,
     ) -> Result<R, Stopped> {
         tokio::select! {
             biased;
-            () = self.give_up.cancelled() => Err(Stopped),
+            () = self.halt.cancelled() => Err(Stopped),
             done = future => Ok(done),
         }
     }
 }
 
-fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+pub(super) fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "no text".to_owned())

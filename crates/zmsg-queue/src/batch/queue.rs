@@ -12,7 +12,7 @@ use super::backlog::locked;
 use super::builder::BatchQueueBuilder;
 use super::close::BatchCloseReport;
 use super::config::BatchConfig;
-use super::dead::{Content, DeadLetter};
+use super::dead::DeadLetter;
 use super::handler::ItemId;
 use super::inner::Inner;
 use super::intake::Enqueued;
@@ -97,11 +97,18 @@ impl<T: Send + Sync + 'static> BatchQueue<T> {
     /// # Errors
     /// Nothing was accepted: `Overloaded` if there was no room for `enqueue_timeout`; `InvalidInput`
     /// for an item that is too large or cannot be encoded; `Closed` after `close`. `outcome_unknown`
-    /// if the log failed: the item is delivered if this process goes on, and may be after that.
+    /// if the log failed: the item may be delivered, by this process or by the next one.
     ///
     /// # Cancel safety
     /// Dropped before the item was accepted, nothing was; after that the item is delivered.
     pub async fn enqueue(&self, item: T) -> Result<Enqueued> {
+        let item = match self.inner().accept_one(item) {
+            Ok(accepted) => {
+                self.inner().slow_down(1).await;
+                return Ok(accepted);
+            }
+            Err(item) => item,
+        };
         let mut accepted = self.enqueue_all(std::iter::once(item), "batch_queue.enqueue").await?;
         accepted.pop().ok_or_else(nothing_accepted)
     }
@@ -139,6 +146,10 @@ impl<T: Send + Sync + 'static> BatchQueue<T> {
     /// # Errors
     /// As [`enqueue`](Self::enqueue), without the waiting.
     pub fn try_enqueue(&self, item: T) -> Result<Enqueued> {
+        let item = match self.inner().accept_one(item) {
+            Ok(accepted) => return Ok(accepted),
+            Err(item) => item,
+        };
         let incoming = self.inner().incoming(std::iter::once(item));
         let accepted = incoming.and_then(|incoming| self.inner().accept_now(incoming));
         let mut accepted = accepted.map_err(|error| error.during("batch_queue.try_enqueue"))?;
@@ -212,44 +223,24 @@ impl<T: Send + Sync + 'static> BatchQueue<T> {
         removed.map_err(|error| error.during("batch_queue.drop_dead_letters"))
     }
 
-    /// Enqueues the oldest dead letters anew, behind everything else and under new ids, and forgets
-    /// them as letters. How many it did. What cannot be read stays, and so does a letter of a queue
-    /// in memory that is still held elsewhere.
+    /// Enqueues the dead letters among the oldest `max` anew, behind everything else and under new
+    /// ids, and forgets them as letters. How many it did. What cannot be read stays, and so does a
+    /// letter of a queue in memory that is still held elsewhere.
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue), and what the log of the dead letters says; letters before the
-    /// failure are enqueued.
+    /// failure are enqueued. A queue in memory does not wait for room.
     ///
     /// # Cancel safety
     /// Dropped, or after a crash, one letter may be enqueued and still be a letter.
     pub async fn retry_dead_letters(&self, max: usize) -> Result<usize> {
-        let mut retried = 0;
-        let letters = self.inner().dead.list(max).await?;
-        let in_memory = self.inner().codec.is_none();
-        for letter in letters {
-            let id = letter.id;
-            let Content::Item(held) = letter.content else { continue };
-            if in_memory {
-                // The list shares it with this one.
-                self.drop_dead_letters([id]).await?;
-            }
-            let item = match held.into_inner() {
-                Ok(item) => item,
-                Err(held) => {
-                    self.inner()
-                        .dead
-                        .put_back(DeadLetter { content: Content::Item(held), ..letter })
-                        .await;
-                    continue;
-                }
-            };
-            self.enqueue(item).await?;
-            if !in_memory {
-                self.drop_dead_letters([id]).await?;
-            }
-            retried += 1;
-        }
-        Ok(retried)
+        // One at a time: two would enqueue the same letters.
+        let _alone = self.inner().retrying.lock().await;
+        let retried = match self.inner().dead.memory() {
+            Some(letters) => self.inner().retry_in_memory(letters, max),
+            None => self.inner().retry_from_disk(max).await,
+        };
+        retried.map_err(|error| error.during("batch_queue.retry_dead_letters"))
     }
 
     /// Whether it was started and not closed; also while it is paused.
@@ -269,7 +260,7 @@ impl<T: Send + Sync + 'static> BatchQueue<T> {
 
     /// How many items wait or are on their way.
     pub fn len(&self) -> u64 {
-        self.inner().state().pending()
+        self.inner().whole_state().pending()
     }
 
     /// Whether nothing waits and nothing is on its way.
@@ -293,7 +284,8 @@ impl<T: Send + Sync + 'static> BatchQueue<T> {
         let mut stats = inner.counters.read();
         let now = inner.clock.coarse();
         {
-            let state = inner.state();
+            let state = inner.whole_state();
+            stats.enqueued = state.enqueued;
             stats.pending = state.pending();
             stats.memory_items = state.items;
             stats.memory_bytes = state.bytes;

@@ -6,7 +6,7 @@
 //! | 65, 66 | the same, of an item that comes before all that are not such |
 //! | 8 | items that need no further delivery: [`Spans`] |
 //! | 9 | tries that were spent (u32), then [`Spans`] |
-//! | 16 | a dead letter: its length (u32), its head (`postcard`), then the item as above, kind first |
+//! | 16 | a dead letter: its head (`postcard`), which tells the kind, then the item without its time |
 //!
 //! Spans are pairs of LEB128 numbers: the distance from the end of the span before, and the length
 //! less one.
@@ -21,7 +21,7 @@ pub(super) const DONE: u8 = 8;
 pub(super) const TRIED: u8 = 9;
 pub(super) const LETTER: u8 = 16;
 const FRONT: u8 = 64;
-const TIME_LEN: usize = 8;
+pub(super) const TIME_LEN: usize = 8;
 
 /// The kind of an item's record.
 pub(super) fn item_kind(encoding: Encoding, front: bool) -> u8 {
@@ -156,6 +156,12 @@ impl Spans {
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
         self.0.iter().copied()
+    }
+
+    /// The same in pieces that take no more bytes each when written.
+    pub(super) fn pieces(&self, bytes_max: usize) -> impl Iterator<Item = Self> + '_ {
+        // Two numbers of up to ten bytes.
+        self.0.chunks((bytes_max / 20).max(1)).map(|spans| Self(spans.to_vec()))
     }
 
     pub(super) fn write(&self, to: &mut Vec<u8>) {

@@ -1,6 +1,6 @@
 //! Brings items back from the log, in order, as room for them appears.
 
-use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 
@@ -8,13 +8,14 @@ use tokio::time::sleep;
 use zmsg_core::{Error, ErrorKind, Result};
 use zmsg_wal::{Reader, Record};
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, locked};
 use super::dead::Corpse;
 use super::entry::{Entry, Home};
 use super::handler::ItemId;
 use super::inner::Inner;
-use super::lane::Stopped;
-use super::record::{Codec, Spans, item_of, split_item};
+use super::intake::weight;
+use super::lane::{Stopped, text_of};
+use super::record::{Codec, Spans, TIME_LEN, item_of, split_item};
 use super::state::Phase;
 use super::stats::add;
 
@@ -40,6 +41,10 @@ impl<T: Send + Sync + 'static> Inner<T> {
     /// Reads until the queue is drained or stopped.
     pub(super) async fn run_refill(self: Arc<Self>) {
         let (Some(backlog), Some(codec)) = (self.backlog.clone(), self.codec) else { return };
+        let unreadable = std::mem::take(&mut *locked(&self.unreadable));
+        if !unreadable.is_empty() && self.bury_unreadable(unreadable, true).await.is_err() {
+            return;
+        }
         let mut reader = None;
         let mut failures = 0;
         loop {
@@ -49,7 +54,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 Ask::Read(room) => room,
                 Ask::Wait => {
                     reader = reader.filter(|_| self.state().on_disk > 0);
-                    if self.unless_stopped(changed).await.is_err() {
+                    if self.unless_halted(changed).await.is_err() {
                         return;
                     }
                     continue;
@@ -58,7 +63,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
             };
             let at = reader.take().filter(|at: &Reader| at.position() == room.from);
             let at = at.unwrap_or_else(|| backlog.reader(room.from));
-            match self.unless_stopped(self.read(&backlog, at, room)).await {
+            match self.unless_halted(self.read(&backlog, at, room)).await {
                 Err(Stopped) => return,
                 Ok(Ok(chunk)) => {
                     failures = 0;
@@ -67,11 +72,15 @@ impl<T: Send + Sync + 'static> Inner<T> {
                         return;
                     }
                 }
+                Ok(Err(error)) if backlog.has_failed() => {
+                    self.strand(&error);
+                    return;
+                }
                 Ok(Err(error)) => {
                     failures += 1;
                     tracing::error!(%error, failures, "could not read the log of a batch queue");
                     let pause = self.config.backoff.delay(failures);
-                    if self.unless_stopped(sleep(pause)).await.is_err() {
+                    if self.unless_halted(sleep(pause)).await.is_err() {
                         return;
                     }
                 }
@@ -120,22 +129,14 @@ impl<T: Send + Sync + 'static> Inner<T> {
     ) -> Result<(), Stopped> {
         let (mut entries, mut corpses) = (Vec::with_capacity(records.len()), Vec::new());
         let count = records.len() as u64;
-        let tries = &self.found.tries;
         for record in records {
-            match self.entry_of(&record, Home::Log, codec, tries) {
-                Ok(entry) => entries.push((self.lane_of(&entry.item), entry)),
-                Err(error) => corpses.push(self.unreadable(&record, &error)),
+            match self.entry_of(&record, Home::Log, codec) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => corpses.push(self.corpse_of(&record, &error)),
             }
         }
         if !corpses.is_empty() {
-            let mut spans = Spans::default();
-            corpses.iter().for_each(|corpse: &Corpse| spans.add(corpse.id.seq, corpse.id.seq));
-            let buried = corpses.len() as u64;
-            self.keep(&mut corpses).await?;
-            add(&self.counters.buried, buried);
-            if let Some(backlog) = &self.backlog {
-                backlog.done(&spans);
-            }
+            self.bury_unreadable(corpses, false).await?;
         }
         let cut = self.cut();
         let mut state = self.state();
@@ -156,27 +157,67 @@ impl<T: Send + Sync + 'static> Inner<T> {
         Ok(())
     }
 
-    /// An item from its record.
+    /// Items that cannot be read are dead letters, and block nothing.
+    async fn bury_unreadable(&self, mut corpses: Vec<Corpse>, fronts: bool) -> Result<(), Stopped> {
+        let mut spans = Spans::default();
+        corpses.iter().for_each(|corpse: &Corpse| spans.add(corpse.id.seq, corpse.id.seq));
+        let buried = corpses.len() as u64;
+        self.keep(&mut corpses).await?;
+        add(&self.counters.buried, buried);
+        if let Some(backlog) = &self.backlog {
+            backlog.done(&spans);
+        }
+        if fronts {
+            let mut state = self.state();
+            state.unreadable -= buried;
+            state.fronts -= buried;
+            drop(state);
+            self.wake_all();
+            self.idle.notify_waiters();
+        }
+        Ok(())
+    }
+
+    /// The log failed before these items were written: nobody can read them.
+    fn strand(&self, error: &Error) {
+        let mut state = self.state();
+        let items = std::mem::take(&mut state.on_disk);
+        state.stranded += items;
+        drop(state);
+        tracing::error!(%error, items, "the log of a batch queue failed: items that were in it alone are lost");
+        self.wake_all();
+        self.idle.notify_waiters();
+    }
+
+    /// An item from its record, and its lane.
     pub(super) fn entry_of(
         &self,
         record: &Record,
         home: Home,
         codec: Codec<T>,
-        tries: &HashMap<u64, u32>,
-    ) -> Result<Entry<T>> {
+    ) -> Result<(usize, Entry<T>)> {
         let Some((encoding, _)) = item_of(record.kind) else {
             return Err(Error::new(ErrorKind::Unexpected, "the record is not of an item"));
         };
         let (wall, body) = split_item(&record.payload)?;
-        let item = codec.decode(encoding, body)?;
+        // Code of the user, which must not end the reading.
+        let read = AssertUnwindSafe(|| {
+            let item = codec.decode(encoding, body)?;
+            Ok((self.lane_of(&item), item))
+        });
+        let (lane, item) = std::panic::catch_unwind(read).unwrap_or_else(|panic| {
+            let why = "reading an item of the log panicked";
+            Err(Error::new(ErrorKind::InvalidData, why).with_context("panic", text_of(&*panic)))
+        })?;
         let age = self.clock.wall().saturating_sub(wall);
         let at = self.clock.coarse().saturating_sub(age);
-        let tries = tries.get(&record.seq).copied().unwrap_or(0);
-        Ok(Entry { item, seq: record.seq, home, bytes: body.len(), at, tries })
+        let tries = self.found.tries.get(&record.seq).copied().unwrap_or(0);
+        let bytes = weight(body.len());
+        Ok((lane, Entry { item, seq: record.seq, home, bytes, at, tries }))
     }
 
-    fn unreadable(&self, record: &Record, error: &Error) -> Corpse {
-        let body = record.payload.get(8..).unwrap_or_default().to_vec();
+    pub(super) fn corpse_of(&self, record: &Record, error: &Error) -> Corpse {
+        let body = record.payload.get(TIME_LEN..).unwrap_or_default().to_vec();
         let id = ItemId { stream: self.streams.logged, seq: record.seq };
         let (error, died_at) = (error.to_string(), self.clock.wall());
         Corpse { id, tries: 0, error, died_at, written: (record.kind, body) }

@@ -13,15 +13,28 @@ use std::time::Duration;
 use zmsg_core::Millis;
 
 use super::entry::{Entry, Home};
+use super::inbox::Sorter;
 
 /// Everything that is not yet delivered, but for the items themselves that are on their way.
 #[derive(Debug)]
 pub(super) struct State<T> {
     pub(super) phase: Phase,
+    /// All that were ever accepted.
+    pub(super) enqueued: u64,
+    /// What came out of the inbox and is not in its place.
+    pub(super) sorter: Sorter<T>,
     lanes: Vec<Lane<T>>,
     /// In memory, those on their way included.
     pub(super) items: usize,
     pub(super) bytes: usize,
+    /// What waits in the lanes is to make room for something that did not fit.
+    pub(super) pressed: bool,
+    /// Items that come first, cannot be read, and are not buried yet.
+    pub(super) unreadable: u64,
+    /// Items of a log that failed before they were written.
+    pub(super) stranded: u64,
+    /// The end of the queue is being written down.
+    pub(super) finishing: bool,
     /// Of them, those that are in the log too.
     pub(super) logged: usize,
     /// In the log alone.
@@ -52,6 +65,8 @@ struct Lane<T> {
 #[derive(Debug)]
 pub(super) struct Leftover<T> {
     pub(super) flight: u64,
+    /// A call of the handler was dropped.
+    pub(super) interrupted: bool,
     pub(super) entries: Arc<Vec<Entry<T>>>,
     pub(super) places: Vec<u32>,
 }
@@ -115,10 +130,16 @@ impl<T> State<T> {
     pub(super) fn new(lanes: usize) -> Self {
         Self {
             phase: Phase::Opened,
+            enqueued: 0,
+            sorter: Sorter::default(),
             lanes: (0..lanes).map(|_| Lane { waiting: VecDeque::new(), bytes: 0 }).collect(),
             items: 0,
             bytes: 0,
             logged: 0,
+            pressed: false,
+            unreadable: 0,
+            stranded: 0,
+            finishing: false,
             on_disk: 0,
             disk_next: 0,
             flights: HashMap::new(),
@@ -137,23 +158,23 @@ impl<T> State<T> {
 
     /// Whether what comes now has to be in the log, because something before it is.
     pub(super) fn is_logging(&self) -> bool {
-        self.logged > 0 || self.on_disk > 0
+        self.logged > 0 || self.on_disk > 0 || self.unreadable > 0
     }
 
     /// All items that are not yet delivered.
     pub(super) fn pending(&self) -> u64 {
-        self.items as u64 + self.on_disk
+        self.items as u64 + self.on_disk + self.unreadable
     }
 
     /// Puts an item behind all others of its lane. True if who waits for the lane has to look: it
     /// was empty, or is full now.
     pub(super) fn push(&mut self, lane: usize, entry: Entry<T>, cut: &Cut) -> bool {
         self.items += 1;
-        self.bytes += entry.bytes;
+        self.bytes += entry.bytes as usize;
         self.logged += usize::from(entry.is_logged());
         let lane = &mut self.lanes[lane];
         let was_full = lane.is_full(cut);
-        lane.bytes += entry.bytes;
+        lane.bytes += entry.bytes as usize;
         lane.waiting.push_back(entry);
         lane.waiting.len() == 1 || (!was_full && lane.is_full(cut))
     }
@@ -172,7 +193,7 @@ impl<T> State<T> {
             return Look::End;
         }
         let Some(oldest) = self.lanes[lane].waiting.front() else {
-            let over = self.phase == Phase::Draining && self.on_disk == 0;
+            let over = self.phase == Phase::Draining && self.on_disk == 0 && self.unreadable == 0;
             return if over { Look::End } else { Look::Nothing };
         };
         if !self.phase.delivers() {
@@ -180,7 +201,8 @@ impl<T> State<T> {
         }
         let waited = Duration::from_millis(now.saturating_sub(oldest.at));
         let memory_full = self.items >= cut.memory_items || self.bytes >= cut.memory_bytes;
-        let due = self.phase == Phase::Draining || waited >= cut.timeout || memory_full;
+        let pressed = memory_full || self.pressed;
+        let due = self.phase == Phase::Draining || waited >= cut.timeout || pressed;
         if due || self.lanes[lane].is_full(cut) {
             return self.take(lane, cut, now);
         }
@@ -188,21 +210,27 @@ impl<T> State<T> {
     }
 
     fn take(&mut self, lane: usize, cut: &Cut, now: Millis) -> Look<T> {
+        self.pressed = false;
         let lane = &mut self.lanes[lane];
         let mut bytes = 0;
         let fits = lane.waiting.iter().take(cut.items).take_while(|entry| {
-            bytes += entry.bytes;
+            bytes += entry.bytes as usize;
             bytes <= cut.bytes
         });
         let count = fits.count().max(1);
         let entries: Vec<_> = lane.waiting.drain(..count).collect();
-        lane.bytes -= entries.iter().map(|entry| entry.bytes).sum::<usize>();
+        lane.bytes -= entries.iter().map(|entry| entry.bytes as usize).sum::<usize>();
         let low = low_of(entries.iter());
         let since = entries.first().map_or(now, |entry| entry.at);
         let flight = self.next_flight;
         self.next_flight += 1;
         self.flights.insert(flight, Flying { low, since, items: count });
         Look::Batch(flight, entries)
+    }
+
+    /// How many more items make a batch of a lane full.
+    pub(super) fn lacks(&self, lane: usize, cut: &Cut) -> usize {
+        cut.items.saturating_sub(self.lanes[lane].waiting.len())
     }
 
     /// Whether there is anything in a lane.

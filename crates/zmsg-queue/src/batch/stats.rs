@@ -62,7 +62,6 @@ pub struct BatchQueueStats {
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) enqueued: AtomicU64,
     pub(super) recovered: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) slowed: AtomicU64,
@@ -93,7 +92,6 @@ impl Counters {
         let batches = get(&self.batches);
         let average = get(&self.latency_sum).checked_div(batches).unwrap_or(0);
         BatchQueueStats {
-            enqueued: get(&self.enqueued),
             recovered: get(&self.recovered),
             refused: get(&self.refused),
             slowed: get(&self.slowed),

@@ -43,10 +43,14 @@ pub(super) enum Answer {
 
 impl Answer {
     /// Whether the sink answered: an unavailable one and one out of time did not.
-    pub(super) fn is_silence(&self) -> bool {
+    pub(super) fn is_silence(&self, items: usize) -> bool {
+        let unavailable = |error: &Error| error.kind() == ErrorKind::Unavailable;
         match self {
-            Self::Took(_) | Self::Panicked(_) => false,
-            Self::Failed(error) => error.kind() == ErrorKind::Unavailable,
+            Self::Panicked(_) => false,
+            Self::Took(failed) => {
+                failed.len() >= items && failed.iter().all(|(_, error)| unavailable(error))
+            }
+            Self::Failed(error) => unavailable(error),
             Self::TimedOut => true,
         }
     }
@@ -111,41 +115,55 @@ impl Rules {
             let half = |items: &[u32]| Part { isolating: true, ..Part::new(items.to_vec(), tries) };
             return Verdict { again: vec![half(first), half(second)], ..Verdict::default() };
         }
-        let error = error.to_string();
+        let error = text_of(error);
         let bury = |place| Dead { place, tries, error: error.clone() };
         Verdict { dead: part.items.into_iter().map(bury).collect(), ..Verdict::default() }
     }
 
     /// Some items failed, each by itself.
     fn each(self, part: Part, mut failed: Vec<(usize, Error)>) -> Verdict {
+        if failed.is_empty() {
+            return Verdict { done: part.items, ..Verdict::default() };
+        }
         failed.sort_by_key(|&(place, _)| place);
         failed.dedup_by_key(|&mut (place, _)| place);
         let mut verdict = Verdict::default();
-        let (mut again, mut silent) = (Vec::new(), Vec::new());
+        // In one piece, and so in order: a try is spent if one item of it had an answer.
+        let (mut again, mut spent) = (Vec::new(), false);
         let mut failed = failed.into_iter().peekable();
         let tries = part.tries + 1;
+        let is_last = part.isolating || tries >= self.tries_max;
         for (at, &place) in part.items.iter().enumerate() {
             match failed.next_if(|&(failed, _)| failed == at) {
                 None => verdict.done.push(place),
-                Some((_, error)) if error.kind() == ErrorKind::Unavailable => silent.push(place),
-                Some((_, error))
-                    if part.isolating || tries >= self.tries_max || will_not_work(&error) =>
-                {
-                    verdict.dead.push(Dead { place, tries, error: error.to_string() });
+                Some((_, error)) if error.kind() == ErrorKind::Unavailable => again.push(place),
+                Some((_, error)) if is_last || will_not_work(&error) => {
+                    verdict.dead.push(Dead { place, tries, error: text_of(&error) });
                 }
-                Some(_) => again.push(place),
+                Some(_) => {
+                    spent = true;
+                    again.push(place);
+                }
             }
         }
         if !again.is_empty() {
-            verdict.again.push(Part { tries, silent: 0, items: again, ..part });
-        }
-        if !silent.is_empty() {
-            let (tries, silently) = (part.tries, part.silent + 1);
-            let isolating = part.isolating;
-            verdict.again.push(Part { items: silent, tries, silent: silently, isolating });
+            let (tries, silent) = if spent { (tries, 0) } else { (part.tries, part.silent + 1) };
+            verdict.again.push(Part { items: again, tries, silent, ..part });
         }
         verdict
     }
+}
+
+/// The text of an error as a dead letter keeps it: drivers quote whole statements.
+fn text_of(error: &Error) -> String {
+    const BYTES_MAX: usize = 4 << 10;
+    let mut text = error.to_string();
+    if text.len() > BYTES_MAX {
+        let boundary = (0..=BYTES_MAX).rev().find(|&at| text.is_char_boundary(at));
+        text.truncate(boundary.unwrap_or(0));
+        text.push('…');
+    }
+    text
 }
 
 /// Whether an error is of the data itself.
@@ -219,8 +237,17 @@ mod tests {
         let verdict = RULES.judge(part(10..16), Answer::Took(failed));
         assert_eq!(verdict.done, [10, 12, 15]);
         assert_eq!(verdict.dead.iter().map(|dead| dead.place).collect::<Vec<_>>(), [13]);
-        assert_eq!(verdict.again[0], Part::new(vec![11], 1));
-        assert_eq!(verdict.again[1], Part { silent: 1, ..Part::new(vec![14], 0) });
+        assert_eq!(verdict.again, [Part::new(vec![11, 14], 1)], "in order");
+        let silent = vec![(2, error(ErrorKind::Unavailable))];
+        let verdict = RULES.judge(part(10..16), Answer::Took(silent));
+        assert_eq!(verdict.again, [Part { silent: 1, ..Part::new(vec![12], 0) }]);
+    }
+
+    #[test]
+    fn a_long_error_is_cut() {
+        let error = Error::invalid_input("ä".repeat(100_000));
+        let verdict = RULES.judge(part(0..1), Answer::Failed(error));
+        assert!(verdict.dead[0].error.len() < 5_000);
     }
 
     #[test]

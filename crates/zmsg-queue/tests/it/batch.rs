@@ -13,3 +13,4 @@ mod dead;
 mod faults;
 mod cancel;
 mod vinequeue;
+mod user_code;

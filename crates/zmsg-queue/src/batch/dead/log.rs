@@ -65,7 +65,6 @@ impl Letters {
     }
 
     pub(super) async fn bury(&mut self, corpses: &[Corpse]) -> Result<()> {
-        let mut appended = Vec::with_capacity(corpses.len());
         for corpse in corpses {
             let (kind, body) = &corpse.written;
             let head = Head {
@@ -82,13 +81,10 @@ impl Letters {
             })?;
             payload.extend_from_slice(body);
             let seq = self.append(&payload).await?;
-            appended.push((seq, corpse.id));
+            // At once: should a later one fail, this one is not written twice.
+            self.note(seq, corpse.id);
         }
-        self.log.synced().await?;
-        for (seq, id) in appended {
-            self.note(seq, id);
-        }
-        Ok(())
+        self.log.synced().await
     }
 
     /// Letters are written one after the other: the buffer of their log is small.

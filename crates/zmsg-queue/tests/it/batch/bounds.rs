@@ -179,3 +179,42 @@ async fn a_sink_that_is_down_costs_no_more_memory_than_the_bound() {
     queue.drained().await;
     assert_eq!(sink.taken(), (0..2_000).collect::<Vec<_>>());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_small_items_that_the_log_could_not_buffer_are_refused_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let queue = open(quick(BatchConfig::durable(dir.path().join("q"))), &Sink::new()).await;
+    let refused = queue.enqueue_batch((0..5_000).collect()).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    assert!(refused.to_string().contains("log.buffer_bytes_max"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endless_time_out_is_one() {
+    let config = BatchConfig { enqueue_timeout: Duration::MAX, ..tiny(BatchConfig::memory()) };
+    let sink = Sink::new();
+    let queue = open(config, &sink).await;
+    queue.enqueue_batch((0..10).collect()).await.unwrap();
+    let starting = async { queue.start().unwrap() };
+    let (enqueued, ()) = tokio::join!(queue.enqueue(10), starting);
+    enqueued.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_item_that_does_not_fit_makes_those_that_wait_leave() {
+    let sink = Sink::new();
+    let config = BatchConfig {
+        batch_timeout: Duration::from_secs(3_600),
+        enqueue_timeout: Duration::from_secs(10),
+        memory_bytes_max: 100,
+        batch_bytes_max: 100,
+        batch_size: BatchSize::Fixed(10),
+        ..tiny(BatchConfig::memory())
+    };
+    let queue = BatchQueue::builder(config).clock(TokioClock::new()).weigher(|item| *item as usize);
+    let queue = queue.open_in_memory(sink.handler()).unwrap();
+    queue.start().unwrap();
+    queue.enqueue(60).await.unwrap();
+    queue.enqueue(70).await.unwrap();
+    assert_eq!(sink.taken(), [60]);
+}

@@ -159,3 +159,26 @@ async fn a_close_that_is_dropped_goes_on() {
     sink.until_taken(50).await;
     assert!(queue.close(PATIENCE).await.is_drained());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn closing_a_paused_queue_lets_the_call_on_its_way_end() {
+    let sink = Sink::new();
+    sink.script([Do::Slow(Duration::from_millis(50))]);
+    let queue = started(quick(BatchConfig::memory()), &sink).await;
+    queue.enqueue(1).await.unwrap();
+    sink.until(|seen| seen.calls.len() == 1).await;
+    queue.pause().unwrap();
+    let report = queue.close(PATIENCE).await;
+    assert_eq!((report.sent, report.lost, report.interrupted), (1, 0, 0), "{report:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_for_the_end_is_told_when_the_queue_closes() {
+    for _ in 0..200 {
+        let queue = open(quick(BatchConfig::memory()), &Sink::new()).await;
+        queue.try_enqueue(1).unwrap();
+        let waiting = futures_util::future::join_all((0..4).map(|_| queue.drained()));
+        let both = async { tokio::join!(waiting, queue.close(Duration::ZERO)) };
+        tokio::time::timeout(PATIENCE, both).await.unwrap();
+    }
+}

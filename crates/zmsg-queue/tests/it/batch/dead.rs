@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use zmsg_core::ErrorKind;
-use zmsg_queue::batch::{BatchConfig, BatchStorage, Content, DeadLetter, OnDeadFull};
+use zmsg_queue::batch::{BatchConfig, BatchSize, BatchStorage, Content, DeadLetter, OnDeadFull};
 
 use super::rig::{Do, PATIENCE, Sink, open, started, storages, until, with};
 
@@ -76,20 +76,21 @@ async fn with_its_dead_letters_full_a_queue_waits_and_loses_nothing() {
     for storage in storages(dir.path()) {
         let sink = Sink::new();
         sink.rule(odd_items_fail);
-        let config = BatchConfig { dead_letters_max: 7, ..with(storage) };
+        let config = BatchConfig { dead_letters_max: 13, ..with(storage) };
         let queue = open(config, &sink).await;
-        queue.enqueue_batch((0..30).collect()).await.unwrap();
+        queue.enqueue_batch((0..40).collect()).await.unwrap();
         queue.start().unwrap();
-        // Five of each batch of ten: the second one does not fit.
-        sink.until(|seen| seen.calls.len() == 2).await;
-        // Five of the second batch, and the third.
-        until(&queue, |queue| queue.len() == 15).await;
-        assert_eq!(queue.dead_letters_len().await.unwrap(), 5);
-        let letters = queue.dead_letters(100).await.unwrap();
-        queue.drop_dead_letters(letters.iter().map(|letter| letter.id)).await.unwrap();
+        // Five of each batch of ten: those of the third one do not all fit.
         sink.until(|seen| seen.calls.len() == 3).await;
-        until(&queue, |queue| queue.len() == 5).await;
-        assert_eq!(items(&queue.dead_letters(100).await.unwrap()), [11, 13, 15, 17, 19]);
+        // Five of the third batch, and the fourth.
+        until(&queue, |queue| queue.len() == 15).await;
+        let letters = queue.dead_letters(100).await.unwrap();
+        assert!((10..=13).contains(&letters.len()), "{letters:?}");
+        queue.drop_dead_letters(letters.iter().map(|letter| letter.id)).await.unwrap();
+        queue.drained().await;
+        let mut gone = items(&letters);
+        gone.extend(items(&queue.dead_letters(100).await.unwrap()));
+        assert_eq!(gone, (1..40).step_by(2).collect::<Vec<_>>());
     }
 }
 
@@ -100,17 +101,17 @@ async fn or_the_oldest_dead_letters_make_room() {
         let sink = Sink::new();
         sink.rule(odd_items_fail);
         let config = BatchConfig {
-            dead_letters_max: 7,
+            dead_letters_max: 11,
             on_dead_full: OnDeadFull::DropOldest,
             ..with(storage)
         };
         let queue = started(config, &sink).await;
         queue.enqueue_batch((0..30).collect()).await.unwrap();
         queue.drained().await;
-        let left: Vec<_> = (17..30).step_by(2).collect();
+        let left: Vec<_> = (9..30).step_by(2).collect();
         assert_eq!(items(&queue.dead_letters(100).await.unwrap()), left);
         let stats = queue.stats();
-        assert_eq!((stats.buried, stats.dead_dropped, stats.sent), (15, 8, 15));
+        assert_eq!((stats.buried, stats.dead_dropped, stats.sent), (15, 4, 15));
     }
 }
 
@@ -120,13 +121,92 @@ async fn a_queue_that_waits_for_room_for_its_dead_letters_closes_in_time() {
     for storage in storages(dir.path()) {
         let sink = Sink::new();
         sink.rule(|_| Do::Fail(ErrorKind::InvalidData));
-        let config = BatchConfig { dead_letters_max: 1, ..with(storage.clone()) };
-        let queue = started(config, &sink).await;
+        let config = BatchConfig {
+            dead_letters_max: 2,
+            batch_size: BatchSize::Fixed(2),
+            ..with(storage.clone())
+        };
+        let queue = open(config, &sink).await;
         queue.enqueue_batch((0..4).collect()).await.unwrap();
-        sink.until(|seen| seen.calls.len() >= 5).await;
+        queue.start().unwrap();
+        // Both batches, each halved.
+        sink.until(|seen| seen.calls.len() == 6).await;
         let report = queue.close(Duration::from_millis(20)).await;
         assert_eq!(report.stuck, 0);
         assert!(!report.is_drained());
         assert_eq!(report.left_in_log + report.lost + report.buried, 4, "{report:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_items_than_there_may_be_dead_letters_are_buried_as_room_is_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let storages = storages(dir.path());
+    for storage in storages.into_iter().filter(|storage| *storage != BatchStorage::Memory) {
+        let sink = Sink::new();
+        sink.rule(|_| Do::Fail(ErrorKind::InvalidData));
+        let config = BatchConfig { dead_letters_max: 3, ..with(storage) };
+        let queue = started(config, &sink).await;
+        queue.enqueue_batch((0..8).collect()).await.unwrap();
+        let mut gone = Vec::new();
+        while gone.len() < 8 {
+            let letters = queue.dead_letters(100).await.unwrap();
+            assert!(letters.len() <= 3);
+            gone.extend(items(&letters));
+            queue.drop_dead_letters(letters.iter().map(|letter| letter.id)).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        queue.drained().await;
+        assert_eq!(gone, (0..8).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_retry_that_finds_no_room_leaves_the_letter() {
+    let sink = Sink::new();
+    sink.rule(|_| Do::Fail(ErrorKind::InvalidData));
+    let config = BatchConfig { memory_items_max: 10, ..with(BatchStorage::Memory) };
+    let queue = started(config, &sink).await;
+    queue.enqueue(1).await.unwrap();
+    queue.drained().await;
+    queue.pause().unwrap();
+    queue.enqueue_batch((10..20).collect()).await.unwrap();
+    let refused = queue.retry_dead_letters(1).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Overloaded);
+    assert_eq!((queue.dead_letters_len().await.unwrap(), queue.len()), (1, 10));
+    queue.close(Duration::ZERO).await;
+    let refused = queue.retry_dead_letters(1).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Closed);
+    assert_eq!(items(&queue.dead_letters(9).await.unwrap()), [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_queue_leaves_the_directory_of_its_dead_letters_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let sink = Sink::new();
+    sink.rule(|_| Do::Fail(ErrorKind::InvalidData));
+    let storage = || BatchStorage::Durable { dir: dir.path().join("q") };
+    let closed = started(with(storage()), &sink).await;
+    closed.enqueue(1).await.unwrap();
+    closed.drained().await;
+    closed.close(PATIENCE).await;
+    assert_eq!(closed.dead_letters_len().await.unwrap_err().kind(), ErrorKind::Closed);
+    let next = open(with(storage()), &sink).await;
+    assert_eq!(next.dead_letters_len().await.unwrap(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_error_of_the_sink_is_cut_and_buried() {
+    let dir = tempfile::tempdir().unwrap();
+    let handler = |_batch: zmsg_queue::batch::Batch<u64>| async {
+        let error = zmsg_core::Error::new(ErrorKind::InvalidData, "x".repeat(200_000));
+        Err::<zmsg_queue::batch::Outcome, _>(error)
+    };
+    let config = with(BatchStorage::Durable { dir: dir.path().join("q") });
+    let queue = zmsg_queue::batch::BatchQueue::builder(config).open(handler).await.unwrap();
+    queue.start().unwrap();
+    queue.enqueue(1).await.unwrap();
+    queue.drained().await;
+    let letters = queue.dead_letters(1).await.unwrap();
+    assert!(letters[0].error.starts_with('x') && letters[0].error.len() < 5_000);
 }

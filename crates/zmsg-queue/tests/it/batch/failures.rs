@@ -154,3 +154,25 @@ async fn a_place_that_the_batch_does_not_have_confirms_nothing() {
     queue.drained().await;
     assert_eq!(sink.seen().calls, [[1, 2], [1, 2]]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_probe_waits_for_the_end_of_a_pause() {
+    let sink = Sink::new();
+    sink.script([Do::Fail(ErrorKind::Unavailable)]);
+    let config = BatchConfig {
+        breaker_failures: 1,
+        breaker_backoff: Backoff::new(Duration::from_secs(5), Duration::from_secs(5)),
+        ..quick(BatchConfig::memory())
+    };
+    let queue = BatchQueue::builder(config).clock(TokioClock::new());
+    let queue = queue.open_in_memory(sink.handler()).unwrap();
+    queue.start().unwrap();
+    queue.enqueue(1).await.unwrap();
+    sink.until(|seen| seen.calls.len() == 1).await;
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    queue.pause().unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(sink.seen().calls.len(), 1);
+    queue.start().unwrap();
+    queue.drained().await;
+}

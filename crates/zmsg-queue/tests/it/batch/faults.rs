@@ -118,3 +118,68 @@ async fn dead_letters_that_cannot_be_written_are_tried_again_until_they_can() {
     queue.drained().await;
     assert_eq!(queue.dead_letters_len().await.unwrap(), 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_error_for_items_that_are_delivered_says_that_they_may_be() {
+    let disk = Disk::new();
+    let sink = Sink::new();
+    let queue = open(&disk, config(), &sink).await;
+    // To the end of a segment, so that the next items begin another one.
+    for begin in (0..2_000).step_by(500) {
+        queue.enqueue_batch((begin..begin + 500).collect()).await.unwrap();
+    }
+    disk.fail(Fault { kind: FaultKind::Eio, call: 1, times: u64::MAX });
+    let error = queue.enqueue_batch((2_000..2_900).collect()).await.unwrap_err();
+    queue.start().unwrap();
+    queue.drained().await;
+    let delivered = sink.taken().len() > 2_000;
+    assert!(error.is_outcome_unknown() || !delivered, "{error:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_failed_log_never_wrote_is_told_as_lost_and_waited_for_by_nobody() {
+    let disk = Disk::new();
+    let sink = Sink::new();
+    let config =
+        BatchConfig { memory_items_max: 10, acknowledge: Durability::Buffered, ..config() };
+    let queue = open(&disk, config, &sink).await;
+    disk.fail(Fault { kind: FaultKind::Eio, call: 1, times: u64::MAX });
+    let _ = queue.enqueue_batch((0..15).collect()).await;
+    queue.start().unwrap();
+    queue.drained().await;
+    let report = queue.close(PATIENCE).await;
+    assert_eq!((report.left_in_log, report.lost), (0, 15), "{report:?}");
+    assert!(report.error.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_of_dead_letters_that_failed_once_is_opened_anew() {
+    let disk = Disk::new();
+    let sink = Sink::new();
+    sink.rule(|_| Do::Fail(ErrorKind::InvalidData));
+    let queue = open(&disk, config(), &sink).await;
+    queue.start().unwrap();
+    queue.enqueue(1).await.unwrap();
+    queue.drained().await;
+    queue.pause().unwrap();
+    queue.enqueue(2).await.unwrap();
+    disk.fail(Fault { kind: FaultKind::Eio, call: 1, times: u64::MAX });
+    queue.start().unwrap();
+    sink.until(|seen| seen.calls.len() == 2).await;
+    disk.heal();
+    queue.drained().await;
+    assert_eq!(queue.dead_letters_len().await.unwrap(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_log_of_items_has_room_for_dead_letters() {
+    let disk = Disk::new();
+    let sink = Sink::new();
+    sink.rule(|_| Do::Fail(ErrorKind::InvalidData));
+    let log = zmsg_queue::batch::LogOptions { bytes_max: 256 << 10, ..super::rig::small_log() };
+    let queue = open(&disk, BatchConfig { log, ..config() }, &sink).await;
+    queue.start().unwrap();
+    queue.enqueue(1).await.unwrap();
+    queue.drained().await;
+    assert_eq!(queue.dead_letters_len().await.unwrap(), 1);
+}

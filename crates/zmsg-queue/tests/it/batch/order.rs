@@ -119,3 +119,13 @@ async fn producers_see_their_own_order() {
         assert_eq!(own, (producer * 1_000..producer * 1_000 + 250).collect::<Vec<_>>());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_items_of_one_batch_stay_in_order_whatever_they_failed_of() {
+    let sink = Sink::new();
+    sink.script([Do::FailItems(vec![(0, ErrorKind::Unavailable), (1, ErrorKind::Unexpected)])]);
+    let queue = started(quick(BatchConfig::memory()), &sink).await;
+    queue.enqueue_batch(vec![0, 1]).await.unwrap();
+    queue.drained().await;
+    assert_eq!(sink.taken(), [0, 1]);
+}
