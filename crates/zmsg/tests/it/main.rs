@@ -14,6 +14,7 @@ mod raw_sql;
 mod dead_letters;
 mod migrations;
 mod faults;
+mod cancel;
 mod closing;
 mod journal;
 mod kills;
