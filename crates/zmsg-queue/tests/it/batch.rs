@@ -14,3 +14,4 @@ mod faults;
 mod cancel;
 mod vinequeue;
 mod user_code;
+mod killed;
