@@ -24,6 +24,7 @@ mod columns;
 mod server;
 
 mod faults;
+mod million;
 mod again_and_again;
 
 /// Whether this suite runs on PostgreSQL; else it runs on SQLite.

@@ -30,14 +30,19 @@ pub(crate) struct Node {
 impl Server {
     /// `None` if there is no server and none is required.
     pub(crate) async fn open() -> Option<Self> {
-        let database = zmsg_testbed::postgres()?.database().await;
+        Some(Self::on(&zmsg_testbed::postgres()?).await)
+    }
+
+    /// A fresh database on this server.
+    pub(crate) async fn on(server: &zmsg_testbed::Postgres) -> Self {
+        let database = server.database().await;
         let tracker = TaskTracker::new();
         let store = connect(PostgresOptions::new(database.url()), &tracker).await;
         create_feeds(&store).await;
         let server = Self { store, database, tracker };
         server.run("CREATE TABLE counts (id bigint PRIMARY KEY, n bigint)").await;
         server.run("INSERT INTO counts SELECT i, 0 FROM generate_series(1, 100) AS i").await;
-        Some(server)
+        server
     }
 
     pub(crate) async fn run(&self, text: &str) {
