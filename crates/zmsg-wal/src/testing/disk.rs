@@ -60,6 +60,7 @@ pub(super) struct State {
     pub(super) journal: Vec<Op>,
     fault: Option<Fault>,
     full: bool,
+    refusals: u64,
     seen: u64,
     hits: u64,
 }
@@ -107,6 +108,16 @@ impl Disk {
     /// Whether the disk has no space left: what is allocated can be written, and no more.
     pub fn full(&self, full: bool) {
         locked(&self.state).full = full;
+    }
+
+    /// How many calls found the disk full.
+    pub fn refusals(&self) -> u64 {
+        locked(&self.state).refusals
+    }
+
+    /// How many calls have failed of the fault that was asked for last.
+    pub fn hits(&self) -> u64 {
+        locked(&self.state).hits
     }
 
     /// No call fails any more. Returns how many did.
@@ -165,12 +176,23 @@ impl State {
 
     fn check(&mut self, call: Call) -> io::Result<()> {
         if self.full && call == Call::Space {
-            return Err(FaultKind::Full.error());
+            return Err(self.refuse());
         }
         match self.fault(call) {
             Some(kind) => Err(kind.error()),
             None => Ok(()),
         }
+    }
+
+    fn refuse(&mut self) -> io::Error {
+        self.refusals += 1;
+        FaultKind::Full.error()
+    }
+
+    /// Whether a write to there would need more space than the file has.
+    fn grows(&self, id: Id, bytes: &[u8], offset: u64) -> bool {
+        let len = self.contents.get(&id).map_or(0, Vec::len);
+        offset.saturating_add(bytes.len() as u64) > len as u64
     }
 
     fn find(&self, path: &Path) -> io::Result<Id> {
@@ -251,7 +273,7 @@ impl Fs for Disk {
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = locked(&self.state);
-        state.check(Call::Other)?;
+        state.check(Call::Remove)?;
         state.find(path)?;
         state.names.remove(path);
         state.journal.push(Op::Remove { name: path.to_owned() });
@@ -260,7 +282,7 @@ impl Fs for Disk {
 
     fn sync_dir(&self, _: &Path) -> io::Result<()> {
         let mut state = locked(&self.state);
-        state.check(Call::Sync)?;
+        state.check(Call::SyncDir)?;
         state.journal.push(Op::SyncDir);
         Ok(())
     }
@@ -299,6 +321,9 @@ impl File for Opened {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let mut state = locked(&self.disk.state);
+        if state.full && state.grows(self.id, bytes, offset) {
+            return Err(state.refuse());
+        }
         match state.fault(Call::Write) {
             Some(kind) => {
                 if kind == FaultKind::ShortWrite {

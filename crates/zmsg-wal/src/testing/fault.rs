@@ -14,6 +14,10 @@ pub enum FaultKind {
     /// A sync of a file or of a directory: what was written before may be gone, and a later sync says
     /// nothing about it.
     Sync,
+    /// A sync of a directory.
+    SyncDir,
+    /// The removal of a file: it stays.
+    Remove,
 }
 
 /// A fault that waits for its call.
@@ -33,6 +37,8 @@ pub(super) enum Call {
     Write,
     Space,
     Sync,
+    SyncDir,
+    Remove,
     Other,
 }
 
@@ -42,7 +48,9 @@ impl FaultKind {
             Self::Eio => true,
             Self::Full => matches!(call, Call::Write | Call::Space),
             Self::ShortWrite => call == Call::Write,
-            Self::Sync => call == Call::Sync,
+            Self::Sync => matches!(call, Call::Sync | Call::SyncDir),
+            Self::SyncDir => call == Call::SyncDir,
+            Self::Remove => call == Call::Remove,
         }
     }
 

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod aftermath;
 mod basics;
 mod damage;
 mod durability;
@@ -11,5 +12,6 @@ mod full_disk;
 mod power_cut;
 mod processes;
 mod reading;
+mod removal;
 mod repair;
 mod support;
