@@ -19,6 +19,7 @@ use zmsg_core::Result;
 use crate::Fs;
 use crate::error::{damaged, failed};
 use crate::format::{u32_at, u64_at, u128_at};
+use crate::header::NUMBER_CAP;
 use crate::segment::UNFINISHED;
 
 pub(crate) const NAME: &str = "CHECKPOINT";
@@ -56,7 +57,11 @@ impl Checkpoint {
         if u32_at(bytes, 8) != VERSION {
             return Err("the checkpoint was written by another version of the format");
         }
-        Ok(Self { stream: Uuid::from_u128(u128_at(bytes, 16)), below: u64_at(bytes, 32) })
+        let below = u64_at(bytes, 32);
+        if below > NUMBER_CAP {
+            return Err("the checkpoint is beyond any record");
+        }
+        Ok(Self { stream: Uuid::from_u128(u128_at(bytes, 16)), below })
     }
 
     /// Writes the checkpoint in place of the one before: a power cut leaves one of the two.

@@ -29,6 +29,12 @@ pub(crate) const VERSION: u32 = 1;
 /// No record is longer, whatever a header says.
 pub(crate) const RECORD_BYTES_CAP: u32 = 1 << 30;
 
+/// No number of a record or a segment is higher, whatever a file says: so one more never overflows.
+pub(crate) const NUMBER_CAP: u64 = 1 << 63;
+
+/// A log whose next sequence is from here on is not opened: it would come too near the cap.
+pub(crate) const SEQUENCES_END: u64 = 1 << 62;
+
 const MAGIC: &[u8; 8] = b"zmsg-wal";
 const CRC_AT: usize = HEADER - 4;
 
@@ -84,7 +90,8 @@ impl Header {
             record_bytes_max: u32_at(bytes, 72),
         };
         let ordered = header.synced_through < header.first_seq && header.first_seq < header.ceiling;
-        if !ordered || header.record_bytes_max > RECORD_BYTES_CAP {
+        let counted = header.ceiling <= NUMBER_CAP && header.number <= NUMBER_CAP;
+        if !ordered || !counted || header.record_bytes_max > RECORD_BYTES_CAP {
             return Err("the header contradicts itself");
         }
         Ok(header)

@@ -12,7 +12,7 @@ use crate::frame::{self, Head};
 use crate::header::Header;
 use crate::intake::Intake;
 use crate::progress::Progress;
-use crate::recovery::{Found, Recovered, Tail, file_of, inspect};
+use crate::recovery::{Found, Recovered, Tail, inspect};
 use crate::sabotage::Sabotage;
 use crate::segment::{Live, Spare, segment_name};
 use crate::shared::Shared;
@@ -117,8 +117,9 @@ impl Opening<'_> {
             && tail.segment.size > tail.scan.end
         {
             let path = &tail.segment.path;
-            file_of(tail)
-                .set_len(tail.scan.end)
+            self.fs
+                .open(path)
+                .and_then(|file| file.set_len(tail.scan.end))
                 .map_err(|error| failed("could not cut the torn tail", path, error))?;
         }
         Ok(())
@@ -187,7 +188,7 @@ impl Opening<'_> {
         let cannot = |error| failed("could not write the tail of the log anew", self.dir, error);
         let spare = self.allocate(header.number, EMPTY).map_err(cannot)?;
         let mut live = Live::prepare(spare, header).map_err(cannot)?;
-        let mut window = tail.segment.window();
+        let mut window = tail.segment.window(self.fs)?;
         tail.segment.scan(&mut window, tail.scan.last, |offset, head, window| {
             if head.seq <= tail.proven {
                 return Ok(());

@@ -116,7 +116,7 @@ impl Reader {
         let path = || self.shared.dir.join(segment_name(number));
         let frame = place.window.frame(place.offset);
         let head = match frame.map_err(|error| failed("could not read the log", &path(), error))? {
-            Ok(head) if head.is_record() => head,
+            Ok(head) if head.is_record() && head.seq < place.spot.entry.header.ceiling => head,
             _ if self.shared.table.version() != place.spot.version => return Ok(Step::Again),
             Ok(_) => {
                 let why = "something else than a record is there";

@@ -6,7 +6,6 @@
 //! it had been synced.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use uuid::Uuid;
 use zmsg_core::Result;
@@ -14,11 +13,12 @@ use zmsg_core::Result;
 use crate::checkpoint::Checkpoint;
 use crate::error::{damaged, failed};
 use crate::frame::Flaw;
-use crate::header::HEADER;
+use crate::header::{HEADER, SEQUENCES_END};
 use crate::sabotage::Sabotage;
 use crate::scan::{Rest, Scan, Segment};
 use crate::segment::{UNFINISHED, segment_name, segment_number};
 use crate::table::Entry;
+use crate::window::Window;
 use crate::{Fs, LogOptions};
 
 /// What [`Log::open`](crate::Log::open) found.
@@ -70,16 +70,17 @@ pub(crate) fn inspect(fs: &dyn Fs, dir: &Path, options: &LogOptions) -> Result<F
     let checkpoint = Checkpoint::read(fs, dir)?;
     let mut segments = Vec::with_capacity(numbers.len());
     for number in numbers {
-        segments.push(Segment::open(fs, dir.join(segment_name(number)), true)?);
+        segments.push(Segment::find(fs, dir.join(segment_name(number)))?);
     }
     let below = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.below);
     let mut unfinished: Vec<String> = unfinished;
     unfinished.extend(delivered(&mut segments, below));
     check_chain(&segments, checkpoint.as_ref(), dir)?;
-    Recovery { options, below, entries: Vec::new(), records: 0 }.run(segments, unfinished)
+    Recovery { fs, options, below, entries: Vec::new(), records: 0 }.run(segments, unfinished)
 }
 
 struct Recovery<'a> {
+    fs: &'a dyn Fs,
     options: &'a LogOptions,
     below: u64,
     entries: Vec<Entry>,
@@ -106,6 +107,10 @@ impl Recovery<'_> {
         if self.below > next {
             let (why, seq) = ("a segment after this one is missing", self.below);
             return Err(damaged(why, &tail.segment.path, tail.scan.end, seq));
+        }
+        if next >= SEQUENCES_END || header.number >= SEQUENCES_END {
+            let why = "it counts further than any log can have come";
+            return Err(damaged(why, &tail.segment.path, 0, next));
         }
         let first = self.entries.first().map_or(1, |entry| entry.header.first_seq);
         let first = if self.records == 0 { next } else { first.max(self.below) };
@@ -143,7 +148,7 @@ impl Recovery<'_> {
 
     fn last(&mut self, segment: Segment) -> Result<(Tail, Rest)> {
         let scan = self.scan(&segment, u64::MAX - 1)?;
-        let mut window = self.window(&segment);
+        let mut window = self.window(&segment)?;
         let rest = segment.rest(&mut window, &scan)?;
         let known = scan.last.max(segment.header.first_seq - 1);
         if rest.synced_through > known && !self.options.sabotaged(Sabotage::IgnoreProof) {
@@ -155,7 +160,7 @@ impl Recovery<'_> {
     }
 
     fn scan(&mut self, segment: &Segment, upto: u64) -> Result<Scan> {
-        let mut window = self.window(segment);
+        let mut window = self.window(segment)?;
         let (below, mut records) = (self.below, 0);
         let scan = segment.scan(&mut window, upto, |_, head, _| {
             records += u64::from(head.seq >= below);
@@ -165,8 +170,9 @@ impl Recovery<'_> {
         Ok(scan)
     }
 
-    fn window(&self, segment: &Segment) -> crate::window::Window {
-        segment.window().believing_all(self.options.sabotaged(Sabotage::IgnoreCrc))
+    fn window(&self, segment: &Segment) -> Result<Window> {
+        let window = segment.window(self.fs)?;
+        Ok(window.believing_all(self.options.sabotaged(Sabotage::IgnoreCrc)))
     }
 }
 
@@ -230,9 +236,4 @@ fn check_chain(segments: &[Segment], checkpoint: Option<&Checkpoint>, dir: &Path
         }
     }
     Ok(())
-}
-
-/// The window of a segment, for those who read on.
-pub(crate) fn file_of(tail: &Tail) -> Arc<dyn crate::File> {
-    Arc::clone(&tail.segment.file)
 }

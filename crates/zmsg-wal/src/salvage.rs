@@ -1,6 +1,6 @@
 //! Copies what is good of a damaged log to a new one, under the same sequences.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 use zmsg_core::{Error, ErrorKind, Result};
@@ -9,8 +9,9 @@ use crate::Fs;
 use crate::checkpoint::Checkpoint;
 use crate::error::failed;
 use crate::frame::{self, Head};
-use crate::header::Header;
+use crate::header::{Header, NUMBER_CAP};
 use crate::open::again;
+use crate::scan::Segment;
 use crate::segment::{Live, Spare, UNFINISHED};
 use crate::verify::{Survey, Verified};
 use crate::writer::salt;
@@ -19,7 +20,8 @@ use crate::writer::salt;
 /// opened then. Id and sequences stay; what is missing stays missing. Returns what was found.
 ///
 /// A checkpoint that cannot be read is left out: then what was delivered and is still there is handed
-/// out again. Of a segment whose header is damaged nothing can be copied.
+/// out again. Of a segment whose header is damaged nothing can be copied; as nobody knows which sequences
+/// it had given out, the copy goes on far above them.
 ///
 /// # Errors
 /// `InvalidInput` if there is a log in `into` already; `Unavailable` if files cannot be read or
@@ -39,14 +41,14 @@ pub fn salvage(dir: impl AsRef<Path>, into: impl AsRef<Path>, fs: &dyn Fs) -> Re
         let why = "no segment of the log can be read";
         return Err(Error::new(ErrorKind::Corrupted, why).with_context("directory", dir.display()));
     };
-    let ceiling = good().map(|segment| segment.header.ceiling).max().unwrap_or(2);
+    let ceiling = ceiling(&survey);
     let checkpoint = survey.checkpoint.clone().ok().flatten();
     // What was removed below the checkpoint is not missing.
     let begin = checkpoint.map_or(0, |checkpoint| checkpoint.below.saturating_sub(1));
     let ceiling = ceiling.max(begin + 2);
     let mut copy =
         Copy { fs, into, stream: first.header.stream, ceiling, number: 0, last: begin, live: None };
-    let verified = survey.report(|header, offset, head, window| {
+    let verified = survey.report(fs, |header, offset, head, window| {
         copy.add(header, head, window.stored(offset, head))
     })?;
     copy.finish()?;
@@ -59,6 +61,19 @@ pub fn salvage(dir: impl AsRef<Path>, into: impl AsRef<Path>, fs: &dyn Fs) -> Re
     }
     Ok(verified)
 }
+
+/// Above every sequence that was given out, as far as the headers tell; of one that cannot be read
+/// it is assumed that its segment was larger than any.
+fn ceiling(survey: &Survey) -> u64 {
+    let after = |ceiling: u64, (_, segment): &(PathBuf, Result<Segment>)| match segment {
+        Ok(segment) => ceiling.max(segment.header.ceiling),
+        Err(_) => ceiling.saturating_add(UNREADABLE).min(NUMBER_CAP),
+    };
+    survey.segments.iter().fold(2, after)
+}
+
+/// So many sequences cannot be in a segment and a buffer of a TiB each.
+const UNREADABLE: u64 = 1 << 37;
 
 struct Copy<'a> {
     fs: &'a dyn Fs,

@@ -2,23 +2,22 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use zmsg_core::Result;
 
+use crate::Fs;
 use crate::error::{damaged, failed};
 use crate::frame::{ALIGN, Flaw, HEAD, Head, Mark};
 use crate::header::{HEADER, Header};
 use crate::window::Window;
-use crate::{File, Fs};
 
 /// How much is passed over at once where nothing was written.
 const BLANK: usize = 4096;
 
-/// A segment file with a good header.
+/// A segment file with a good header. It is open only while it is read: a log may have more segments
+/// than a process may have files open.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    pub(crate) file: Arc<dyn File>,
     pub(crate) path: PathBuf,
     pub(crate) header: Header,
     pub(crate) size: u64,
@@ -39,13 +38,12 @@ pub(crate) struct Scan {
 }
 
 impl Segment {
-    /// Opens a segment and reads its header.
+    /// Reads the header of a segment.
     ///
     /// The header was synced before the segment got its name: a bad one is damage.
-    pub(crate) fn open(fs: &dyn Fs, path: PathBuf, writable: bool) -> Result<Self> {
+    pub(crate) fn find(fs: &dyn Fs, path: PathBuf) -> Result<Self> {
         let cannot = |error| failed("could not read a segment of the log", &path, error);
-        let file = if writable { fs.open(&path) } else { fs.open_to_read(&path) };
-        let file = file.map_err(cannot)?;
+        let file = fs.open_to_read(&path).map_err(cannot)?;
         let size = file.size().map_err(cannot)?;
         let mut bytes = [0; HEADER];
         let mut filled = 0;
@@ -56,11 +54,13 @@ impl Segment {
             }
         }
         let header = Header::decode(&bytes).map_err(|why| damaged(why, &path, 0, 0))?;
-        Ok(Self { file, path, header, size })
+        Ok(Self { path, header, size })
     }
 
-    pub(crate) fn window(&self) -> Window {
-        Window::new(Arc::clone(&self.file), self.header.rules(), self.size)
+    /// Opens the segment, for as long as the window lives.
+    pub(crate) fn window(&self, fs: &dyn Fs) -> Result<Window> {
+        let file = fs.open_to_read(&self.path).map_err(|error| self.cannot(error))?;
+        Ok(Window::new(file, self.header.rules(), self.size))
     }
 
     /// Reads records while they are good, up to the sequence `upto`.

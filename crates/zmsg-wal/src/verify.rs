@@ -77,7 +77,7 @@ impl Verified {
 /// # Errors
 /// `Unavailable` if the files cannot be read. Damage is no error here: it is what is asked for.
 pub fn verify(dir: impl AsRef<Path>, fs: &dyn Fs) -> Result<Verified> {
-    Survey::of(dir.as_ref(), fs)?.report(|_, _, _, _| Ok(()))
+    Survey::of(dir.as_ref(), fs)?.report(fs, |_, _, _, _| Ok(()))
 }
 
 /// The segments of a directory, readable or not.
@@ -94,7 +94,7 @@ impl Survey {
         numbers.sort_unstable();
         let open = |number| {
             let path = dir.join(segment_name(number));
-            let segment = Segment::open(fs, path.clone(), false);
+            let segment = Segment::find(fs, path.clone());
             (path, segment)
         };
         let segments = numbers.into_iter().map(open).collect();
@@ -104,6 +104,7 @@ impl Survey {
     /// Walks through all segments; `found` gets every good record that counts.
     pub(crate) fn report(
         &self,
+        fs: &dyn Fs,
         mut found: impl FnMut(&Header, u64, &Head, &Window) -> Result<()>,
     ) -> Result<Verified> {
         let (below, checkpoint_damage) = match &self.checkpoint {
@@ -133,7 +134,7 @@ impl Survey {
                         report.damage.push(Damage::new(0, known + 1, why));
                     }
                     let walk = segment.walk(
-                        &mut segment.window(),
+                        &mut segment.window(fs)?,
                         upto.unwrap_or(header.ceiling - 1),
                         |offset, head, window| found(header, offset, head, window),
                     )?;

@@ -5,8 +5,10 @@
 mod aftermath;
 mod basics;
 mod damage;
+mod descriptors;
 mod durability;
 mod faults;
+mod forgery;
 mod formats;
 mod full_disk;
 mod power_cut;
