@@ -15,7 +15,7 @@ use crate::buffer::{Accepted, BatchKey, Incoming, Shard};
 use crate::deadline::from_now;
 use crate::flush::{FlushObserver, Ledger};
 use crate::flusher::Flusher;
-use crate::journal::{Journal, Journaled, Recovery};
+use crate::journal::{Journal, Journaled, Recovery, bury};
 use crate::lane::Lane;
 use crate::policy::FlushPolicy;
 use crate::report::{CloseReport, FlushReport};
@@ -237,11 +237,15 @@ impl Aggregator {
         let until = deadline.max(from_now(GRACE));
         let ended = tokio::time::timeout_at(until, self.0.journal.end(complete)).await;
         match ended.unwrap_or_else(|_| Err(too_late())) {
-            Ok(()) if complete => {
-                self.forget(deadline).await;
+            Ok(done) if complete => {
+                if self.forget(deadline).await
+                    && let Some(done) = done
+                {
+                    let _ = tokio::time::timeout_at(until, bury(done)).await;
+                }
                 return Ok(report);
             }
-            Ok(()) => {}
+            Ok(_) => {}
             // Its ledger rows have to stay with it.
             Err(error) => tracing::warn!(%error, "the journal of this stream stays behind"),
         }
@@ -300,13 +304,14 @@ impl Aggregator {
     }
 
     // The rows of a stream that is complete say nothing any more; left behind they only take
-    // space, so a failure is worth a line and no more.
-    async fn forget(&self, deadline: tokio::time::Instant) {
+    // space, so a failure is worth a line and no more. With a journal the next start forgets them.
+    async fn forget(&self, deadline: tokio::time::Instant) -> bool {
         match tokio::time::timeout_at(deadline, self.0.ledger.forget()).await {
-            Ok(Ok(())) => {}
+            Ok(Ok(())) => return true,
             Ok(Err(error)) => tracing::warn!(%error, "the ledger rows of this stream stay behind"),
             Err(_) => tracing::warn!("no time to remove the ledger rows of this stream"),
         }
+        false
     }
 }
 

@@ -9,13 +9,15 @@
 //! and flushed under the name of the stream that ended, with the same compare-and-set. Whoever tries
 //! that twice, or at the same time, applies nothing twice.
 //!
-//! A stream is removed when nothing of it is pending: first its directory, then its ledger rows. In
-//! the other order a kill in between would leave records without the rows that say what was applied.
+//! A stream is removed when nothing of it is pending: its directory gets a name that says so, its files
+//! go, then its ledger rows, then the directory. In another order a kill in between would leave records
+//! without the rows that say what was applied, or rows that nobody forgets.
 
 mod open; // start here
 mod record;
 mod recovery;
 mod streams;
 
+pub(crate) use open::bury;
 pub use open::{Journal, JournalOptions, JournalSync, Journaled};
 pub use recovery::{Recovered, Recovery};

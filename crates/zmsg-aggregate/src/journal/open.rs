@@ -8,8 +8,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 use zmsg_core::{DiskSync, Error, ErrorKind, Key, Level, Result};
-use zmsg_wal::{Durability, Log, LogOptions, RealFs, SyncPolicy};
+use zmsg_wal::{Durability, Fs, Log, LogOptions, RealFs, SyncPolicy};
 
+use super::recovery::small;
+use super::streams::Done;
 use super::{record, streams};
 use crate::buffer::Incoming;
 
@@ -78,12 +80,29 @@ impl Journal {
     /// # Cancel safety
     /// Dropping the future may leave an empty stream behind, which the next recovery removes.
     pub async fn create(options: &JournalOptions) -> Result<Self> {
+        Self::create_on(options, RealFs::shared()).await
+    }
+
+    /// As [`create`](Self::create), with the files of this file system: one that fails or stands still,
+    /// for instance.
+    ///
+    /// # Errors
+    /// As `create`.
+    ///
+    /// # Cancel safety
+    /// As `create`.
+    pub async fn create_on(options: &JournalOptions, fs: Arc<dyn Fs>) -> Result<Self> {
         let options = options.clone();
         blocking(move || {
-            let dir = streams::fresh(&options.root)?;
-            let (log, recovered) = Log::open(&dir, log_options(&options), Arc::new(RealFs))?;
-            let always = options.sync == JournalSync::Always;
-            Ok(Self(Some(Arc::new(Stream { log, id: recovered.stream, dir, always }))))
+            let begun = Stream::begin(&options, &fs).or_else(|error| {
+                if error.kind() != ErrorKind::Unavailable {
+                    return Err(error);
+                }
+                tracing::warn!(%error, "a journal could not be begun: making room for it");
+                make_room(&options.root, &fs);
+                Stream::begin(&options, &fs)
+            });
+            Ok(Self(Some(Arc::new(begun?))))
         })
         .await
     }
@@ -147,14 +166,50 @@ impl Journal {
         }
     }
 
-    /// Ends the stream: syncs it, and removes it if nothing of it is pending.
-    pub(crate) async fn end(&self, complete: bool) -> Result<()> {
-        let Some(stream) = self.0.clone() else { return Ok(()) };
+    /// Ends the stream: syncs it, and removes its files if nothing of it is pending. What it gives then
+    /// is to be [buried](bury) when the ledger rows are forgotten.
+    pub(crate) async fn end(&self, complete: bool) -> Result<Option<Done>> {
+        let Some(stream) = self.0.clone() else { return Ok(None) };
         blocking(move || {
             stream.log.close_blocking()?;
-            if complete { streams::remove(&stream.dir) } else { Ok(()) }
+            if complete { streams::retire(&stream.dir, stream.id).map(Some) } else { Ok(None) }
         })
         .await
+    }
+}
+
+/// Removes the last trace of a stream whose ledger rows are forgotten.
+pub(crate) async fn bury(done: Done) {
+    if let Err(error) = blocking(move || done.bury()).await {
+        tracing::warn!(%error, "an empty directory of the journal stays behind");
+    }
+}
+
+impl Stream {
+    fn begin(options: &JournalOptions, fs: &Arc<dyn Fs>) -> Result<Self> {
+        let dir = streams::fresh(&options.root)?;
+        match Log::open(&dir, log_options(options), Arc::clone(fs)) {
+            Ok((log, recovered)) => {
+                let always = options.sync == JournalSync::Always;
+                Ok(Self { log, id: recovered.stream, dir, always })
+            }
+            Err(error) => {
+                let _ = std::fs::remove_dir_all(&dir);
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Gets back what ended processes had allocated ahead, and the files of what is done: on a full disk
+/// a stream can be begun then, and the recovery of theirs frees the rest. What cannot be opened is left
+/// to that recovery.
+fn make_room(root: &Path, fs: &Arc<dyn Fs>) {
+    let left = streams::left_in(root, None).unwrap_or_default();
+    for dir in left.streams {
+        if let Ok((log, _)) = Log::open(&dir, small(), Arc::clone(fs)) {
+            let _ = log.close_blocking();
+        }
     }
 }
 

@@ -12,7 +12,8 @@ use zmsg_core::{Backoff, Clock, Error, ErrorKind, Key, Result};
 use zmsg_store::SqlStore;
 use zmsg_wal::{Log, LogOptions, Reader, RealFs};
 
-use super::open::{OPERATION, blocking};
+use super::open::{OPERATION, blocking, bury};
+use super::streams::Done;
 use super::{Journal, record, streams};
 use crate::aggregator::{Aggregator, Inner};
 use crate::deadline::from_now;
@@ -80,8 +81,11 @@ impl Recovery {
     pub async fn run(&self, root: &Path, own: &Journal) -> Result<Recovered> {
         let (root, own) = (root.to_owned(), own.dir().map(Path::to_owned));
         let left = blocking(move || streams::left_in(&root, own.as_deref())).await?;
+        for done in left.done {
+            self.forget(done).await;
+        }
         let mut sum = Recovered::default();
-        for dir in left {
+        for dir in left.streams {
             let done = self.stream(dir.clone()).await.map_err(|error| {
                 error.with_context("stream", dir.display()).during("journal.recover")
             })?;
@@ -104,16 +108,28 @@ impl Recovery {
             self.unpark(stream, &mut done).await?;
         }
         let Recovered { ops, unparked, dead_lettered, torn_bytes, .. } = done;
-        blocking(move || {
+        let retired = blocking(move || {
             log.close_blocking()?;
-            streams::remove(&dir)
-        })
-        .await?;
-        if let Err(error) = self.ledger(stream).forget().await {
-            tracing::warn!(%error, "the ledger rows of a recovered stream stay behind");
-        }
+            streams::retire(&dir, stream)
+        });
+        self.forget(retired.await?).await;
         tracing::info!(%stream, ops, unparked, dead_lettered, torn_bytes, "a journal was recovered");
         Ok(done)
+    }
+
+    /// Forgets the ledger rows of a stream that is done. If that fails, its empty directory stays and
+    /// the next recovery tries it again.
+    async fn forget(&self, done: Done) {
+        let forgotten = match done.stream {
+            Some(stream) => self.ledger(stream).forget().await,
+            None => Ok(()),
+        };
+        match forgotten {
+            Ok(()) => bury(done).await,
+            Err(error) => {
+                tracing::warn!(%error, "the ledger rows of a recovered stream stay for the next start");
+            }
+        }
     }
 
     /// What flushes had parked: it was accepted before what is replayed.
@@ -194,7 +210,7 @@ impl Recovery {
 }
 
 /// Nothing is appended to it any more.
-fn small() -> LogOptions {
+pub(super) fn small() -> LogOptions {
     LogOptions {
         segment_bytes: 1 << 20,
         record_bytes_max: 64 << 10,

@@ -41,9 +41,20 @@ pub(crate) struct Flaky {
     texts: Mutex<Vec<String>>,
     pub(crate) deaf: AtomicBool,
     away_once: AtomicBool,
+    refused: Mutex<Option<&'static str>>,
 }
 
 impl Flaky {
+    /// Another way to the same database, on which nothing fails.
+    pub(crate) fn bypass(&self) -> Arc<dyn SqlStore> {
+        Arc::clone(&self.inner)
+    }
+
+    /// Statements that begin like this fail, outside of transactions.
+    pub(crate) fn refuse(&self, begin: Option<&'static str>) {
+        *self.refused.lock().unwrap() = begin;
+    }
+
     pub(crate) fn new(inner: Arc<dyn SqlStore>) -> Self {
         Self {
             inner,
@@ -55,6 +66,7 @@ impl Flaky {
             texts: Mutex::default(),
             deaf: AtomicBool::new(false),
             away_once: AtomicBool::new(false),
+            refused: Mutex::default(),
         }
     }
 
@@ -124,6 +136,9 @@ impl SqlStore for Flaky {
     }
 
     async fn execute(&self, statement: &Statement) -> Result<Outcome> {
+        if self.refused.lock().unwrap().is_some_and(|begin| statement.text.starts_with(begin)) {
+            return Err(Error::new(ErrorKind::Unavailable, "refused").temporary());
+        }
         if self.deaf.load(SeqCst) || self.away_once.swap(false, SeqCst) {
             return Err(Error::new(ErrorKind::Unavailable, "deaf").temporary());
         }

@@ -3,12 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod database;
+mod disk;
 mod flaky;
 
 mod dead_letters;
 mod exactly_once;
 mod folding;
 mod journal;
+mod journal_disk;
 mod refused;
 mod sqlite;
 mod timing;

@@ -4,6 +4,8 @@
 
 #[path = "../it/database.rs"]
 mod database;
+#[path = "../it/disk.rs"]
+mod disk;
 #[path = "../it/flaky.rs"]
 mod flaky;
 
@@ -15,6 +17,8 @@ mod exactly_once;
 mod folding;
 #[path = "../it/journal.rs"]
 mod journal;
+#[path = "../it/journal_disk.rs"]
+mod journal_disk;
 #[path = "../it/refused.rs"]
 mod refused;
 
