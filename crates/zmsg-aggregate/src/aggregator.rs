@@ -1,25 +1,26 @@
 //! The aggregator: takes operations, folds them, and flushes them exactly once.
 
-use std::hash::{BuildHasher, RandomState};
-use std::path::Path;
+mod inner;
+mod closing;
+mod readiness;
+
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use tokio_util::task::TaskTracker;
 use zmsg_core::{Clock, Error, ErrorKind, Key, Result, Settlement, Task};
-use zmsg_sqlbuilder::Dialect;
 use zmsg_store::SqlStore;
 
-use crate::buffer::{Accepted, BatchKey, Incoming, Shard};
-use crate::deadline::from_now;
+use crate::buffer::Incoming;
 use crate::flush::{FlushObserver, Ledger};
 use crate::flusher::Flusher;
-use crate::journal::{Journal, Journaled, Recovery, bury};
-use crate::lane::Lane;
+use crate::journal::{Journal, Journaled, Recovery};
 use crate::policy::FlushPolicy;
-use crate::report::{CloseReport, FlushReport};
-use crate::stats::{AggregateStats, Counters};
+use crate::report::FlushReport;
+use crate::stats::AggregateStats;
+pub(crate) use inner::Inner;
+use inner::SHARDS;
 
 /// Takes operations, folds them in memory, and flushes them in batches.
 ///
@@ -35,29 +36,6 @@ use crate::stats::{AggregateStats, Counters};
 /// Cloning it is one reference count.
 #[derive(Debug, Clone)]
 pub struct Aggregator(pub(crate) Arc<Inner>);
-
-#[derive(Debug)]
-pub(crate) struct Inner {
-    pub(crate) policy: FlushPolicy,
-    pub(crate) ledger: Ledger,
-    pub(crate) observer: Arc<dyn FlushObserver>,
-    pub(crate) tracker: TaskTracker,
-    pub(crate) journal: Journal,
-    pub(crate) lanes: Vec<Arc<Lane>>,
-    pub(crate) counters: Counters,
-    /// Wakes the flusher before its time.
-    pub(crate) wake: tokio::sync::Notify,
-    hasher: RandomState,
-    /// Operations and bytes that wait in all shards, those being flushed included.
-    pub(crate) pending_ops: AtomicU64,
-    pub(crate) pending_bytes: AtomicI64,
-    /// Files of the journal are being removed.
-    trims: AtomicBool,
-}
-
-/// Batch keys are spread over so many shards: a power of two. Journals name their shards, so another
-/// number would need another version of their records.
-pub(crate) const SHARDS: u16 = 16;
 
 /// An operation that was accepted.
 #[derive(Debug, Clone)]
@@ -219,74 +197,6 @@ impl Aggregator {
         Flusher::new(Arc::clone(&self.0))
     }
 
-    /// Refuses new operations and flushes what waits, again and again for as long as `within`
-    /// allows and at least once. Then it reports what is still pending; if that is nothing, this
-    /// stream's rows of the ledger are removed.
-    ///
-    /// The flusher may still run, or have been stopped; both is fine.
-    ///
-    /// # Errors
-    /// None of its own today: what could not be flushed is in the report, with the reason.
-    ///
-    /// # Cancel safety
-    /// Dropping the future leaves the aggregator closed; a flush that began goes on.
-    pub async fn close(&self, within: Duration) -> Result<CloseReport> {
-        let deadline = from_now(within);
-        let mut report = self.drain(deadline).await;
-        let complete = report.is_complete();
-        let until = deadline.max(from_now(GRACE));
-        let ended = tokio::time::timeout_at(until, self.0.journal.end(complete)).await;
-        match ended.unwrap_or_else(|_| Err(too_late())) {
-            Ok(done) if complete => {
-                if self.forget(deadline).await
-                    && let Some(done) = done
-                {
-                    let _ = tokio::time::timeout_at(until, bury(done)).await;
-                }
-                return Ok(report);
-            }
-            Ok(_) => {}
-            // Its ledger rows have to stay with it.
-            Err(error) => tracing::warn!(%error, "the journal of this stream stays behind"),
-        }
-        if !complete {
-            report.journal = self.0.journal.dir().map(Path::to_owned);
-        }
-        Ok(report)
-    }
-
-    /// Refuses new operations, and flushes until nothing waits or there is no time left.
-    pub(crate) async fn drain(&self, deadline: tokio::time::Instant) -> CloseReport {
-        for lane in &self.0.lanes {
-            lane.shard.close();
-        }
-        let mut failures = 0;
-        let mut error = None;
-        loop {
-            match tokio::time::timeout_at(deadline, self.flush_all()).await {
-                Ok(Ok(_)) => break,
-                Ok(Err(failed)) => error = Some(failed),
-                Err(_) => {
-                    error = error.or_else(|| Some(too_late()));
-                    break;
-                }
-            }
-            failures += 1;
-            let pause = from_now(self.0.policy.retry.delay(failures));
-            let stopped = self.0.lanes.iter().all(|lane| lane.is_idle_or_stopped());
-            if pause >= deadline || stopped {
-                break;
-            }
-            tokio::time::sleep_until(pause).await;
-        }
-        CloseReport::of(&self.0.lanes, error)
-    }
-
-    /// True if nothing more is flushed from a shard, because somebody else moved its ledger.
-    pub(crate) fn is_stopped(&self) -> bool {
-        self.0.lanes.iter().any(|lane| lane.shard.stopped().is_some())
-    }
-
     /// What was done, and what waits.
     pub fn stats(&self) -> AggregateStats {
         let mut stats = self.0.counters.done();
@@ -301,147 +211,5 @@ impl Aggregator {
         }
         stats.oldest = oldest.map(|since| Duration::from_millis(now.saturating_sub(since)));
         stats
-    }
-
-    // The rows of a stream that is complete say nothing any more; left behind they only take
-    // space, so a failure is worth a line and no more. With a journal the next start forgets them.
-    async fn forget(&self, deadline: tokio::time::Instant) -> bool {
-        match tokio::time::timeout_at(deadline, self.0.ledger.forget()).await {
-            Ok(Ok(())) => return true,
-            Ok(Err(error)) => tracing::warn!(%error, "the ledger rows of this stream stay behind"),
-            Err(_) => tracing::warn!("no time to remove the ledger rows of this stream"),
-        }
-        false
-    }
-}
-
-/// What the end of a journal gets at least, however late it is.
-const GRACE: Duration = Duration::from_secs(1);
-
-fn too_late() -> Error {
-    Error::new(ErrorKind::Timeout, "a flush was still running at the deadline").temporary()
-}
-
-impl Inner {
-    /// `applied` says for each shard up to which number everything has taken effect.
-    pub(crate) fn new(
-        policy: FlushPolicy,
-        ledger: Ledger,
-        observer: Arc<dyn FlushObserver>,
-        tracker: TaskTracker,
-        journal: Journal,
-        applied: impl Fn(u16) -> u64,
-    ) -> Self {
-        let lane = |index| Arc::new(Lane::new(Shard::new(index, applied(index))));
-        Self {
-            policy,
-            ledger,
-            observer,
-            tracker,
-            journal,
-            lanes: (0..SHARDS).map(lane).collect(),
-            counters: Counters::default(),
-            wake: tokio::sync::Notify::new(),
-            hasher: RandomState::new(),
-            pending_ops: AtomicU64::new(0),
-            pending_bytes: AtomicI64::new(0),
-            trims: AtomicBool::new(false),
-        }
-    }
-
-    /// Folds an operation for which `asked` bytes of room were taken.
-    fn accept(
-        &self,
-        lane: &Lane,
-        incoming: Incoming,
-        key: Option<&Key>,
-        asked: i64,
-        number: impl FnOnce(u64) -> Result<u64>,
-    ) -> Result<Accepted> {
-        let now = self.ledger.clock.coarse();
-        let accepted = match lane.shard.accept(incoming, key, now, &self.pending_ops, number) {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                self.pending_bytes.fetch_sub(asked, Relaxed);
-                return Err(error);
-            }
-        };
-        let more = accepted.grown - asked;
-        let held = self.pending_bytes.fetch_add(more, Relaxed) + more;
-        self.counters.submitted.fetch_add(1, Relaxed);
-        self.counters.folded.fetch_add(u64::from(accepted.folded), Relaxed);
-        self.hurry(lane, &accepted.load, held);
-        Ok(accepted)
-    }
-
-    /// Lets go of what the journal holds and has taken effect, in a task of its own: a disk that
-    /// stands still holds up no flush.
-    pub(crate) fn trim_journal(self: &Arc<Self>) {
-        // Read before the shards: what is accepted after a shard was looked at lies above it.
-        let last = self.journal.last();
-        let waiting = self.lanes.iter().filter_map(|lane| lane.shard.waits_above());
-        let below = waiting.fold(last, u64::min) + 1;
-        if !self.journal.can_remove_below(below) || self.trims.swap(true, SeqCst) {
-            return;
-        }
-        let inner = Arc::clone(self);
-        self.tracker.spawn(async move {
-            inner.journal.remove_below(below).await;
-            inner.trims.store(false, SeqCst);
-        });
-    }
-
-    fn lane_of(&self, batch_key: &BatchKey) -> &Arc<Lane> {
-        let hash = self.hasher.hash_one(batch_key);
-        let index = hash & u64::from(SHARDS - 1);
-        &self.lanes[usize::try_from(index).unwrap_or_default()]
-    }
-
-    /// Takes room for an operation, before anything is changed.
-    fn admit(&self, bytes: i64) -> Result<()> {
-        let bytes_max = i64::try_from(self.policy.bytes_max).unwrap_or(i64::MAX);
-        let before = self.pending_bytes.fetch_add(bytes, Relaxed);
-        if before.saturating_add(bytes) <= bytes_max {
-            return Ok(());
-        }
-        self.pending_bytes.fetch_sub(bytes, Relaxed);
-        self.counters.overloaded.fetch_add(1, Relaxed);
-        self.wake.notify_one();
-        Err(Error::overloaded("bytes_max").with_context("bytes_max", bytes_max))
-    }
-}
-
-impl Ledger {
-    /// Finds out at the start what every flush would fail of.
-    async fn check_store(&self) -> Result<()> {
-        self.probe("SELECT seq FROM zmsg_ledger LIMIT 0", "run zmsg's own migrations first")
-            .await?;
-        self.probe("SELECT id FROM zmsg_dead_letters LIMIT 0", "run zmsg's own migrations first")
-            .await?;
-        let (call, hint) = match self.store.dialect() {
-            Dialect::Sqlite => (
-                "SELECT zmsg_counter(NULL, 1, 0), zmsg_fold(NULL, '[1,\"zero\"]')",
-                "open the SQLite store with sqlite_functions()",
-            ),
-            Dialect::Postgres => (
-                "SELECT zmsg_add(NULL::bigint, 1::bigint), zmsg_counter(NULL::bigint, 1.0, 0.0), \
-                 zmsg_fold(NULL::bigint, '[1,\"zero\"]'::jsonb)",
-                "run zmsg's own migrations first",
-            ),
-        };
-        self.probe(call, hint).await
-    }
-
-    async fn probe(&self, query: &'static str, hint: &'static str) -> Result<()> {
-        let query = zmsg_core::Statement::query(query, Vec::new());
-        match self.store.fetch(&query).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.kind() == ErrorKind::InvalidInput => {
-                Err(Error::invalid_config("the store is not ready for flushes")
-                    .with_context("hint", hint)
-                    .with_source(error))
-            }
-            Err(error) => Err(error),
-        }
     }
 }
