@@ -19,6 +19,8 @@ mod lane;
 
 mod flush;
 mod journal;
+#[cfg(feature = "testing")]
+pub mod testing;
 
 #[cfg(test)]
 mod law;

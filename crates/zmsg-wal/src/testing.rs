@@ -2,11 +2,13 @@
 //! rules.
 
 mod crash;
+mod decode;
 mod disk;
 mod fault;
 
 pub use crate::sabotage::Sabotage;
 pub use crash::{CrashPoint, Survival};
+pub use decode::{RECORD_BYTES_MAX, check_record, check_segment};
 pub use disk::{Disk, Note};
 pub use fault::{Fault, FaultKind};
 

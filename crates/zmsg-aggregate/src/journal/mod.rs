@@ -20,4 +20,6 @@ mod streams;
 
 pub(crate) use open::bury;
 pub use open::{Journal, JournalOptions, JournalSync, Journaled};
+#[cfg(feature = "testing")]
+pub use record::check_journal_record;
 pub use recovery::{Recovered, Recovery};

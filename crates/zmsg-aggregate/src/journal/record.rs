@@ -122,6 +122,23 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Record> {
     Ok(Record { shard, key, incoming: Incoming::again(batch_key, work) })
 }
 
+/// Reads any bytes as an operation of the journal: the shard that it was folded in.
+///
+/// # Errors
+/// `Corrupted` for what is no record.
+///
+/// # Panics
+/// If an operation that was read is another one once it is written and read again.
+#[cfg(feature = "testing")]
+pub fn check_journal_record(bytes: &[u8]) -> Result<u16> {
+    let read = decode(bytes)?;
+    let written = encode(read.shard, read.key.as_ref(), &read.incoming)?;
+    let again = decode(&written)?;
+    assert_eq!(format!("{read:?}"), format!("{again:?}"));
+    assert_eq!(encode(again.shard, again.key.as_ref(), &again.incoming)?, written);
+    Ok(read.shard)
+}
+
 fn written(folding: &Folding) -> WrittenTarget<'_> {
     let Target { table, condition } = &*folding.target;
     WrittenTarget { table, column: &folding.column, condition, on_missing: folding.on_missing }
@@ -157,6 +174,93 @@ mod tests {
                 assert_eq!(encode(7, key, &back.incoming).unwrap(), bytes, "seed {seed}");
             }
         }
+    }
+
+    /// Operations of every kind, for the corpus: one of each seed.
+    fn operations() -> std::collections::BTreeMap<String, Vec<u8>> {
+        let mut random = fastrand::Rng::with_seed(3);
+        let mut made = std::collections::BTreeMap::new();
+        for seed in 0..12 {
+            let tasks = sequence_of_tasks(seed).into_iter();
+            let mut whole = tasks.filter_map(|task| Incoming::of(task, OnMissing::Insert).ok());
+            let Some(incoming) = whole.nth(seed as usize % 5) else { continue };
+            let key = Key::new(format!("feed_{seed}")).unwrap();
+            let bytes = encode(3, Some(&key).filter(|_| seed % 2 == 0), &incoming).unwrap();
+            for number in 0..3 {
+                made.insert(format!("changed-{seed}-{number}"), change(&mut random, &bytes));
+            }
+            made.insert(format!("good-{seed}"), bytes);
+        }
+        made.insert("another-version".to_owned(), b"\x02".to_vec());
+        made.insert("long-lengths".to_owned(), [&b"\x01\x03"[..], &[0xff; 9], &[1; 30]].concat());
+        made.insert("deep".to_owned(), deep());
+        made
+    }
+
+    /// A fold whose text nests further than any reader may follow.
+    fn deep() -> Vec<u8> {
+        let op = zmsg_sqlbuilder::map("feeds", "meta").set("k", "deep").where_eq("id", 1);
+        let task = zmsg_core::IntoTask::into_task(op).unwrap();
+        let bytes = encode(3, None, &Incoming::of(task, OnMissing::Insert).unwrap()).unwrap();
+        // The text of the fold begins with a bracket, and its length, in one byte, stands before it.
+        let begin = bytes.iter().position(|byte| *byte == b'[').unwrap();
+        let value = bytes.windows(6).position(|part| part == b"\"deep\"").unwrap();
+        let end = begin + usize::from(bytes[begin - 1]);
+        let nested = [[b'['; 300], [b']'; 300]].concat();
+        let text = [&bytes[begin..value], &nested, &bytes[value + 6..end]].concat();
+        let length = [(text.len() & 127) as u8 | 128, (text.len() >> 7) as u8];
+        [&bytes[..begin - 1], &length, &text, &bytes[end..]].concat()
+    }
+
+    fn change(random: &mut fastrand::Rng, bytes: &[u8]) -> Vec<u8> {
+        let mut changed = bytes.to_vec();
+        for _ in 0..random.usize(1..4) {
+            let at = random.usize(..changed.len().max(1));
+            match random.u8(..4) {
+                0 => changed.truncate(at.max(1)),
+                1 => changed[at] ^= 1 << random.u8(..8),
+                2 => changed[at] = random.choice([0, 1, 0x7f, 0x80, 0xff]).unwrap(),
+                _ => drop(changed.splice(at..at, [0xff; 9])),
+            }
+        }
+        changed
+    }
+
+    /// `fuzz/` has a target that begins with the same files.
+    #[test]
+    fn records_of_the_corpus_and_near_it_are_operations_or_damage() {
+        let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../fuzz/corpus/journal_record");
+        let dir = std::path::Path::new(dir);
+        if !dir.exists() {
+            std::fs::create_dir_all(dir).unwrap();
+            for (name, bytes) in operations() {
+                std::fs::write(dir.join(name), bytes).unwrap();
+            }
+        }
+        let mut random = fastrand::Rng::with_seed(4);
+        let (mut read, mut refused) = (0, 0);
+        let mut check = |name: &str, bytes: &[u8]| {
+            let mut result = Ok(0);
+            let used = allocation_counter::measure(|| result = check_journal_record(bytes));
+            let max = (1 << 20) + 64 * bytes.len() as u64;
+            assert!(used.bytes_max < max, "{name}: {} bytes at a time", used.bytes_max);
+            match result {
+                Ok(_) => read += 1,
+                Err(error) => {
+                    assert_eq!(error.kind(), ErrorKind::Corrupted, "{name}: {error}");
+                    refused += 1;
+                }
+            }
+        };
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let (name, bytes) = (path.display().to_string(), std::fs::read(&path).unwrap());
+            check(&name, &bytes);
+            for _ in 0..1_000 {
+                check(&name, &change(&mut random, &bytes));
+            }
+        }
+        assert!(read > 300 && refused > 1_000, "{read} read, {refused} refused");
     }
 
     /// The bytes of version 1: a journal outlives the zmsg that wrote it.

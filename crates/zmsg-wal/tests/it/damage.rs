@@ -87,6 +87,25 @@ fn a_cut_of_an_earlier_segment_is_damage() {
         cut.replace(&files[0], whole[..len].to_vec());
         assert_damage(&read(&cut).unwrap_err());
     }
+    // What was only allocated is no loss.
+    for len in end..=whole.len() {
+        let cut = disk.copy();
+        cut.replace(&files[0], whole[..len].to_vec());
+        assert_eq!(read(&cut).unwrap().len() as u64, RECORDS, "cut at {len}");
+    }
+}
+
+#[test]
+fn a_cut_of_the_last_segment_inside_its_header_is_damage() {
+    for close in [false, true] {
+        let (disk, files) = written(close);
+        let whole = disk.content(&files[1]).unwrap();
+        for len in 0..128 {
+            let cut = disk.copy();
+            cut.replace(&files[1], whole[..len].to_vec());
+            assert_damage(&read(&cut).unwrap_err());
+        }
+    }
 }
 
 /// What is read after each flip of a bit.
@@ -107,19 +126,22 @@ fn flip(stride: usize, sabotage: Sabotage, mut seen: impl FnMut(Result<Vec<Recor
 
 #[test]
 fn any_flipped_bit_of_a_closed_log_is_damage_and_never_a_wrong_record() {
-    let mut damaged = 0;
-    flip(1, Sabotage::Nothing, |result| match result {
-        Ok(records) => {
-            assert_a_prefix(&records);
-            // Behind every record stands something that says that it was synced.
-            assert_eq!(records.len() as u64, RECORDS, "taken for a torn tail");
-        }
-        Err(error) => {
-            assert_damage(&error);
-            damaged += 1;
+    let (mut damaged, mut flips) = (0, 0);
+    flip(1, Sabotage::Nothing, |result| {
+        flips += 1;
+        match result {
+            Ok(records) => {
+                assert_a_prefix(&records);
+                // Behind every record stands something that says that it was synced.
+                assert_eq!(records.len() as u64, RECORDS, "taken for a torn tail");
+            }
+            Err(error) => {
+                assert_damage(&error);
+                damaged += 1;
+            }
         }
     });
-    assert!(damaged > 10_000, "{damaged}");
+    assert!(damaged > 10_000 && flips >= 20_000, "{damaged} of {flips}");
 }
 
 #[test]
@@ -135,9 +157,9 @@ fn the_check_finds_damage_that_was_taken_for_a_torn_tail() {
 fn a_flipped_bit_of_a_log_that_was_killed_is_found_up_to_the_last_record() {
     let (disk, files) = written(false);
     let whole = disk.content(&files[1]).unwrap();
-    for at in (128..1024).filter(|at| whole[*at] != 0) {
+    for (at, bit) in (0..1024).flat_map(|at| (0..8).map(move |bit| (at, bit))) {
         let mut bytes = whole.clone();
-        bytes[at] ^= 0x10;
+        bytes[at] ^= 1 << bit;
         let flipped = disk.copy();
         flipped.replace(&files[1], bytes);
         match read(&flipped) {
