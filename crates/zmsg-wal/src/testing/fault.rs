@@ -18,6 +18,8 @@ pub enum FaultKind {
     SyncDir,
     /// The removal of a file: it stays.
     Remove,
+    /// A sync of a file panics: a defect, and no failure of a disk.
+    Panic,
 }
 
 /// A fault that waits for its call.
@@ -51,10 +53,12 @@ impl FaultKind {
             Self::Sync => matches!(call, Call::Sync | Call::SyncDir),
             Self::SyncDir => call == Call::SyncDir,
             Self::Remove => call == Call::Remove,
+            Self::Panic => call == Call::Sync,
         }
     }
 
     pub(super) fn error(self) -> io::Error {
+        assert!(self != Self::Panic, "a panic of the test");
         let full = matches!(self, Self::Full | Self::ShortWrite);
         let kind = if full { io::ErrorKind::StorageFull } else { io::ErrorKind::Other };
         io::Error::new(kind, "a fault of the test")

@@ -168,3 +168,42 @@ fn a_directory_that_cannot_be_synced_while_segments_change_ends_the_log_and_lose
     assert!(recovered.last >= acknowledged);
     assert_eq!(all(&log).unwrap().len() as u64, recovered.last);
 }
+
+#[test]
+fn a_writer_that_panics_leaves_nobody_waiting_and_says_that_the_outcome_is_unknown() {
+    let disk = Disk::new();
+    let (log, _) = open(disk.fs(), &small()).unwrap();
+    synced(&log, b"first");
+    disk.fail(Fault { kind: FaultKind::Panic, call: 1, times: 1 });
+    let lost = log.append(1, &[b"lost"]).unwrap();
+    let error = lost.wait(Durability::Synced).wait_blocking().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unexpected, "{error}");
+    assert!(error.is_outcome_unknown(), "{error}");
+    assert_eq!(log.append(1, &[b"more"]).unwrap_err().kind(), ErrorKind::Unexpected);
+    assert_eq!(log.close_blocking().unwrap_err().kind(), ErrorKind::Unexpected);
+    disk.heal();
+    let (log, _) = open(disk.fs(), &small()).unwrap();
+    assert_eq!(all(&log).unwrap()[0].payload, "first");
+}
+
+#[test]
+fn a_reader_says_so_where_a_segment_is_gone_or_is_no_longer_what_it_was() {
+    let disk = Disk::new();
+    let (log, _) = open(disk.fs(), &small()).unwrap();
+    (0..12).for_each(|_| synced(&log, &[7; 400]));
+    assert_eq!(log.stats().segments, 2);
+    let file = disk.files(".wal").remove(0);
+    let whole = disk.content(&file).unwrap();
+    let mut bytes = whole.clone();
+    bytes[128 + 60] ^= 1;
+    disk.replace(&file, bytes);
+    let error = all(&log).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupted, "{error}");
+    disk.replace(&file, whole);
+    assert_eq!(all(&log).unwrap().len(), 12);
+    disk.fs().remove(&file).unwrap();
+    let error = all(&log).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    // What is elsewhere can be read.
+    assert!(log.reader(12).next().unwrap().is_some());
+}
