@@ -90,6 +90,7 @@ impl Aggregator {
         ledger.check_store().await?;
         if journal.dir().is_some() {
             ledger.take_root(SHARDS).await?;
+            zmsg_core::fail_point!("zmsg-aggregate::open::rooted");
         }
         let inner = Inner::new(policy, ledger, observer, tracker, journal, |_shard| 0);
         Ok(Self(Arc::new(inner)))
@@ -114,8 +115,10 @@ impl Aggregator {
         let lane = inner.lane_of(&incoming.batch_key);
         let record = inner.journal.record(lane.shard.index, key, &incoming)?;
         inner.admit(asked)?;
+        zmsg_core::fail_point!("zmsg-aggregate::submit::admitted");
         let number = |last| inner.journal.append(&record, last);
         let accepted = inner.accept(lane, incoming, key, asked, number)?;
+        zmsg_core::fail_point!("zmsg-aggregate::submit::folded");
         let journaled = inner.journal.journaled(accepted.seq);
         Ok(Submitted { settlement: accepted.settlement, journaled })
     }

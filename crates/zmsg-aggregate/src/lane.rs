@@ -81,6 +81,7 @@ impl Inner {
     ) -> Result<Option<Landing>> {
         if held.is_none() {
             let Some(sealed) = lane.shard.seal() else { return Ok(None) };
+            zmsg_core::fail_point!("zmsg-aggregate::flush::sealed");
             *held = Some(Flight::new(lane.shard.index, sealed, self.ledger.store.dialect()));
         }
         let Some(flight) = held.as_mut() else { return Ok(None) };
@@ -94,7 +95,9 @@ impl Inner {
             Err(error) => return Err(error),
         };
         self.counters.landed(&landing);
+        zmsg_core::fail_point!("zmsg-aggregate::flush::landed");
         self.tell(flight).await;
+        zmsg_core::fail_point!("zmsg-aggregate::flush::told");
         flight.settle();
         let Load { ops, bytes, .. } = lane.shard.landed();
         *held = None;
@@ -111,6 +114,7 @@ impl Inner {
                 let Flushing { guard, checks } = self.announce(flight).await?;
                 flight.guard = Some(guard);
                 flight.checks = Some(checks);
+                zmsg_core::fail_point!("zmsg-aggregate::flush::announced");
             }
             match flight.land(&self.ledger).await {
                 Err(error) if flight.checks.is_none() => {

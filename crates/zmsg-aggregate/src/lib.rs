@@ -14,6 +14,7 @@ pub mod algebra;
 mod buffer;
 
 mod deadline;
+mod sabotage;
 mod flusher;
 mod lane;
 

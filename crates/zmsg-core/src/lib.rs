@@ -15,10 +15,13 @@ mod value;
 mod row;
 mod clock;
 mod backoff;
+mod failpoint;
 
 pub use backoff::Backoff;
 pub use clock::{Clock, ManualClock, Millis, SystemClock, UnixMillis};
 pub use error::{Error, ErrorKind, ErrorStatus, Result};
+#[cfg(feature = "failpoints")]
+pub use failpoint::fail_point;
 pub use ident::{Ident, TableName};
 pub use key::Key;
 pub use op::{Condition, CounterOp, MapOp, Number, OnMissing, Op, OpKind, SliceOp};

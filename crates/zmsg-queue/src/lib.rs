@@ -24,6 +24,7 @@
 //! # }
 //! ```
 
+mod sabotage;
 pub mod task;
 pub mod batch;
 pub mod outbox;

@@ -75,7 +75,9 @@ impl Checkpoint {
         let file = fs.create(&unfinished)?;
         file.write_at(&self.encode(), 0)?;
         file.sync_data()?;
+        zmsg_core::fail_point!("zmsg-wal::checkpoint::written");
         fs.rename(&unfinished, &dir.join(NAME))?;
+        zmsg_core::fail_point!("zmsg-wal::checkpoint::named");
         fs.sync_dir(dir)
     }
 

@@ -242,6 +242,7 @@ impl Log {
             let cannot = |error| failed("could not remove a segment", &path, error);
             // First out of the table: a reader that does not find the file looks there again.
             shared.table.remove_first();
+            zmsg_core::fail_point!("zmsg-wal::remove::before");
             match shared.fs.remove(&path) {
                 Ok(()) => {}
                 // By an attempt that failed behind that.
@@ -256,6 +257,7 @@ impl Log {
                 intake.used = intake.used.saturating_sub(first.end);
             }
             removed += 1;
+            zmsg_core::fail_point!("zmsg-wal::remove::removed");
             // One by one: what is left is a log without a gap, whenever the power goes. Should it
             // have one all the same, recovery passes over what was delivered.
             shared.fs.sync_dir(&shared.dir).map_err(cannot)?;

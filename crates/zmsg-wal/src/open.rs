@@ -39,9 +39,12 @@ pub(crate) fn open(dir: &Path, options: LogOptions, fs: Arc<dyn Fs>) -> Result<O
     // on them, and may reach the disk without them.
     fs.sync_dir(dir).map_err(|error| failed("could not sync the directory", dir, error))?;
     let found = inspect(&*fs, dir, &options)?;
+    zmsg_core::fail_point!("zmsg-wal::open::inspected");
     let mut opening = Opening { fs: &*fs, dir, options: &options, found };
     opening.tidy()?;
+    zmsg_core::fail_point!("zmsg-wal::open::tidied");
     let live = opening.begin()?;
+    zmsg_core::fail_point!("zmsg-wal::open::begun");
     let Found { recovered, entries, .. } = opening.found;
     let table = Table::new(entries);
     let intake = Intake {
@@ -200,6 +203,7 @@ impl Opening<'_> {
             Ok(())
         })?;
         live.file.sync_data().map_err(cannot)?;
+        zmsg_core::fail_point!("zmsg-wal::open::copied");
         live.rename(self.fs, self.dir).map_err(cannot)?;
         self.fs.sync_dir(self.dir).map_err(cannot)?;
         self.found.entries.push(Entry::new(header, live.end));

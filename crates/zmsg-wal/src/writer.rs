@@ -138,12 +138,14 @@ impl Writer {
             };
             self.attempted = last;
             self.marked = false;
+            zmsg_core::fail_point!("zmsg-wal::write::before");
             let written = self.live.append(&self.unsynced[begin..begin + run.bytes]);
             if written.is_err() && self.shared.options.sabotaged(Sabotage::AppendAfterTorn) {
                 self.live.end += (run.bytes as u64 / 2).next_multiple_of(ALIGN as u64);
                 continue;
             }
             written?;
+            zmsg_core::fail_point!("zmsg-wal::write::written");
             self.written += run.bytes;
             add(&self.shared.counters.writes, 1);
             self.shared.table.grow(self.live.end);
@@ -188,6 +190,7 @@ impl Writer {
                 result => result?,
             }
         }
+        zmsg_core::fail_point!("zmsg-wal::sync::synced");
         if self.written == self.unsynced.len() {
             self.unsynced.clear();
             self.since = None;

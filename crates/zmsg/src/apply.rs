@@ -90,7 +90,9 @@ impl Applier {
         for key in keys {
             holds.push((key, self.cache.begin_write(key).await));
         }
+        zmsg_core::fail_point!("zmsg::store::held");
         let committed = self.commit(keys, steps).await;
+        zmsg_core::fail_point!("zmsg::store::committed");
         let mut show = if committed.is_ok() { show } else { Show::Nothing };
         let mut unreached = Unreached::default();
         for (key, hold) in holds {
@@ -99,6 +101,7 @@ impl Applier {
                 unreached.note(key, error);
             }
         }
+        zmsg_core::fail_point!("zmsg::store::published");
         let degraded = self.repair(unreached);
         committed.map(|outcomes| Applied { outcomes, degraded })
     }
@@ -113,11 +116,13 @@ impl Applier {
         steps: Vec<Step>,
     ) -> Result<Applied, StepError> {
         let committed = self.commit(keys, steps).await;
+        zmsg_core::fail_point!("zmsg::delay::effect_committed");
         let may_be_applied = match &committed {
             Ok(_) => true,
             Err(failed) => failed.error.is_outcome_unknown() || is_already_applied(failed),
         };
         let degraded = may_be_applied && self.invalidate(keys).await;
+        zmsg_core::fail_point!("zmsg::delay::invalidated");
         committed.map(|outcomes| Applied { outcomes, degraded })
     }
 
@@ -125,6 +130,7 @@ impl Applier {
     async fn commit(&self, keys: &[Key], steps: Vec<Step>) -> Result<Vec<Outcome>, StepError> {
         let before = |error| StepError { step: None, error };
         let mut announced = self.announce(keys).await.map_err(before)?;
+        zmsg_core::fail_point!("zmsg::apply::announced");
         for _ in 0..ANNOUNCED_MAX {
             let mut checked = steps.clone();
             checked.extend(announced.checks.clone());

@@ -35,9 +35,17 @@ pub(crate) async fn create(config: &Config, shared: bool) -> Result<Journal> {
         root: config.journal_root(),
         sync,
         bytes_max: config.periodic.journal_bytes_max.0,
-        segment_bytes: SEGMENT_BYTES,
+        segment_bytes: segment_bytes(),
     })
     .await
+}
+
+/// Tests make them small, to see many of them.
+fn segment_bytes() -> u64 {
+    zmsg_core::fail_point!("tune::segment_bytes", |bytes| {
+        bytes.and_then(|bytes: String| bytes.parse().ok()).unwrap_or(SEGMENT_BYTES)
+    });
+    SEGMENT_BYTES
 }
 
 impl Inner {
@@ -72,6 +80,7 @@ impl Zmsg {
                 .with_context("directory", directory.display()));
         }
         let _lock = FileLock::directory(directory)?;
+        zmsg_core::fail_point!("zmsg::adopt::locked");
         let root = Config::embedded(directory).journal_root();
         let own = self.inner.writer.aggregator.journal();
         self.inner.recovery.run(&root, own).await.map_err(|error| error.during("zmsg.adopt"))

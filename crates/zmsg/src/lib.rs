@@ -55,6 +55,7 @@ mod receipts;
 mod tasks;
 mod close;
 mod journal;
+mod sabotage;
 mod lock;
 mod stats;
 mod config;

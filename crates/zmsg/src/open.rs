@@ -118,10 +118,12 @@ impl Parts {
         };
         let zmsg = Zmsg { inner: Arc::new(inner) };
         // The loops run: a flush has to tell the filter. Nobody else has the handle yet.
+        zmsg_core::fail_point!("zmsg::open::loops_started");
         if let Err(error) = zmsg.inner.recover().await {
             let _ = zmsg.close(None).await;
             return Err(error);
         }
+        zmsg_core::fail_point!("zmsg::open::recovered");
         Ok(zmsg)
     }
 

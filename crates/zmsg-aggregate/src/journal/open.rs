@@ -14,6 +14,7 @@ use super::recovery::small;
 use super::streams::Done;
 use super::{record, streams};
 use crate::buffer::Incoming;
+use crate::sabotage;
 
 /// The kind of a record that is an operation.
 pub(super) const OPERATION: u8 = 1;
@@ -138,7 +139,12 @@ impl Journal {
     pub(crate) fn append(&self, record: &[u8], last: u64) -> Result<u64> {
         match &self.0 {
             None => Ok(last + 1),
-            Some(stream) => Ok(stream.log.append(OPERATION, &[record])?.seq()),
+            Some(_) if sabotage::forgets_the_journal() => Ok(last + 1),
+            Some(stream) => {
+                let seq = stream.log.append(OPERATION, &[record])?.seq();
+                zmsg_core::fail_point!("zmsg-aggregate::submit::appended");
+                Ok(seq)
+            }
         }
     }
 
@@ -191,7 +197,9 @@ impl Stream {
         match Log::open(&dir, log_options(options), Arc::clone(fs)) {
             Ok((log, recovered)) => {
                 let always = options.sync == JournalSync::Always;
-                Ok(Self { log, id: recovered.stream, dir, always })
+                zmsg_core::fail_point!("zmsg-aggregate::open::journal_begun");
+                let id = sabotage::stream_of_another().unwrap_or(recovered.stream);
+                Ok(Self { log, id, dir, always })
             }
             Err(error) => {
                 let _ = std::fs::remove_dir_all(&dir);
@@ -226,7 +234,11 @@ impl Journaled {
         if !self.always {
             return Ok(Level::Memory);
         }
+        if sabotage::acknowledges_early() || sabotage::forgets_the_journal() {
+            return Ok(Level::LocalDisk);
+        }
         self.synced().await.map_err(Error::outcome_unknown)?;
+        zmsg_core::fail_point!("zmsg-aggregate::submit::synced");
         Ok(Level::LocalDisk)
     }
 
@@ -261,6 +273,10 @@ impl DiskSync for Journaled {
 }
 
 pub(super) fn log_options(options: &JournalOptions) -> LogOptions {
+    let defaults = LogOptions::default();
+    // A small file still holds what is buffered, and the longest record.
+    let buffer = usize::try_from(options.segment_bytes / 2).unwrap_or(usize::MAX);
+    let record = u32::try_from(options.segment_bytes / 4).unwrap_or(u32::MAX);
     LogOptions {
         sync: match options.sync {
             JournalSync::Always => SyncPolicy::Always,
@@ -268,7 +284,9 @@ pub(super) fn log_options(options: &JournalOptions) -> LogOptions {
         },
         segment_bytes: options.segment_bytes,
         bytes_max: options.bytes_max,
-        ..LogOptions::default()
+        buffer_bytes_max: defaults.buffer_bytes_max.min(buffer),
+        record_bytes_max: defaults.record_bytes_max.min(record),
+        ..defaults
     }
 }
 

@@ -19,6 +19,7 @@ use crate::aggregator::{Aggregator, Inner};
 use crate::deadline::from_now;
 use crate::flush::{FlushObserver, Ledger, unpark};
 use crate::policy::FlushPolicy;
+use crate::sabotage;
 
 /// Brings into the database what ended processes left in their journals.
 ///
@@ -85,6 +86,7 @@ impl Recovery {
             self.forget(done).await;
         }
         let mut sum = Recovered::default();
+        zmsg_core::fail_point!("zmsg-aggregate::recovery::listed");
         for dir in left.streams {
             let done = self.stream(dir.clone()).await.map_err(|error| {
                 error.with_context("stream", dir.display()).during("journal.recover")
@@ -102,17 +104,24 @@ impl Recovery {
         let (log, found) = self.open(&dir).await?;
         let (stream, mut done) = (found.stream, Recovered { streams: 1, ..Recovered::default() });
         done.torn_bytes = found.torn_bytes;
-        if found.records > 0 {
+        zmsg_core::fail_point!("zmsg-aggregate::recovery::opened");
+        if sabotage::skips_the_replay() {
+            // What was acknowledged is forgotten.
+        } else if found.records > 0 {
             self.land(&log, found.first, &mut done).await?;
         } else {
             self.unpark(stream, &mut done).await?;
         }
         let Recovered { ops, unparked, dead_lettered, torn_bytes, .. } = done;
+        zmsg_core::fail_point!("zmsg-aggregate::recovery::landed");
         let retired = blocking(move || {
             log.close_blocking()?;
+            zmsg_core::fail_point!("zmsg-aggregate::recovery::closed");
             streams::retire(&dir, stream)
         });
-        self.forget(retired.await?).await;
+        let retired = retired.await?;
+        zmsg_core::fail_point!("zmsg-aggregate::recovery::removed");
+        self.forget(retired).await;
         tracing::info!(%stream, ops, unparked, dead_lettered, torn_bytes, "a journal was recovered");
         Ok(done)
     }
@@ -178,6 +187,7 @@ impl Recovery {
                     Err(error) => attempts.again(error).await?,
                 }
             };
+            zmsg_core::fail_point!("zmsg-aggregate::recovery::ledger_read");
             self.unpark(stream, done).await?;
             let aggregator = Aggregator(Arc::new(Inner::new(
                 self.policy.clone(),
@@ -190,6 +200,7 @@ impl Recovery {
             let (reader, again) = (log.reader(first), aggregator.clone());
             let told = blocking(move || replay(reader, &again, &applied)).await?;
             // Its process may have ended before it could tell of its last flushes.
+            zmsg_core::fail_point!("zmsg-aggregate::recovery::replayed");
             self.observer.flushed(&told).await;
             let report = aggregator.drain(from_now(self.patience)).await;
             let stats = aggregator.stats();
@@ -250,7 +261,8 @@ fn replay(mut reader: Reader, to: &Aggregator, applied: &HashMap<u16, u64>) -> R
             _ => Err(Error::new(ErrorKind::Corrupted, "a record of an unknown kind")),
         };
         let record = decoded.map_err(|error| error.with_context("sequence", seq))?;
-        if applied.get(&record.shard).is_none_or(|applied| seq > *applied) {
+        let is_new = applied.get(&record.shard).is_none_or(|applied| seq > *applied);
+        if is_new || sabotage::ignores_the_ledger() {
             to.accept_again(record.shard, record.incoming, record.key.as_ref(), seq)?;
         } else {
             flushed.extend(record.key);

@@ -106,6 +106,7 @@ pub(super) fn retire(dir: &Path, stream: Uuid) -> Result<Done> {
         Err(cause) if cause.kind() == io::ErrorKind::NotFound => return Ok(done),
         Err(cause) => return Err(failed("could not remove a stream of the journal", dir, cause)),
     }
+    zmsg_core::fail_point!("zmsg-aggregate::streams::renamed");
     sync_parent(&done.dir)?;
     empty(&done.dir)?;
     Ok(done)

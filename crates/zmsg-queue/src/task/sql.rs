@@ -153,6 +153,7 @@ impl SqlTaskQueue {
     async fn leased(&self, mut asked: Asked<'_>, lease: Statement) -> Result<Vec<LeasedTask>> {
         let leased = self.open()?.execute(&lease).await;
         asked.answered(&leased);
+        zmsg_core::fail_point!("zmsg-queue::lease::leased");
         let leased = leased.map_err(|error| error.during("queue.lease"))?;
         let mut tasks = Vec::with_capacity(leased.rows.len());
         for row in &leased.rows {
@@ -186,7 +187,9 @@ impl TaskQueue for SqlTaskQueue {
     async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>> {
         tasks.iter().try_for_each(NewTask::check)?;
         self.open()?;
+        zmsg_core::fail_point!("zmsg-queue::enqueue::before");
         let answers = self.take_in(tasks).await.map_err(|error| error.during("queue.enqueue"))?;
+        zmsg_core::fail_point!("zmsg-queue::enqueue::enqueued");
         if answers.contains(&Enqueued::Accepted) {
             self.tell();
         }
@@ -249,7 +252,9 @@ impl TaskQueue for SqlTaskQueue {
         if self.is_time_to_trim() {
             steps.push(Step::any(self.texts.trim_dead(self.options.dead_max)));
         }
+        zmsg_core::fail_point!("zmsg-queue::bury::before");
         let outcomes = store.execute_all(steps).await?;
+        zmsg_core::fail_point!("zmsg-queue::bury::buried");
         if let Some(trimmed) = outcomes.get(1) {
             self.note_dropped(&trimmed.rows)?;
         }

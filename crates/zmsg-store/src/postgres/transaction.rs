@@ -76,6 +76,7 @@ pub(super) async fn transaction(
     let result = run.all(connection, steps).await;
     match result {
         Ok(()) => {
+            zmsg_core::fail_point!("zmsg-store::postgres::committed");
             connection.ended();
             Ok(run.outcomes)
         }
@@ -122,6 +123,7 @@ impl Run {
             return Ok(());
         }
         self.committed = true;
+        zmsg_core::fail_point!("zmsg-store::postgres::before_commit");
         let (end, phase) = (connection.end(true), self.access.commit());
         let done = connection.in_time(phase, connection.control(end, phase)).await;
         done.map_err(|fault| (None, fault))
@@ -192,6 +194,7 @@ impl Run {
             pipeline.push(end);
         }
         pipeline.start().await;
+        zmsg_core::fail_point!("zmsg-store::postgres::sent");
         let mut failed: Option<StepFault> = None;
         if begins {
             failed = connection.in_time(phase, pipeline.next()).await.err().map(|it| (None, it));
@@ -206,6 +209,7 @@ impl Run {
                 failed => settle(failed, Some(first + index), outcome),
             };
         }
+        zmsg_core::fail_point!("zmsg-store::postgres::answered");
         if commits && !is_lost(failed.as_ref()) {
             let committed = connection.in_time(self.access.commit(), pipeline.next()).await;
             let succeeded = committed.is_ok() && self.access == Access::Write;

@@ -24,6 +24,7 @@ pub(super) fn run_steps(session: &Session, steps: &[Step]) -> Result<Vec<Outcome
 
 fn run_step(session: &Session, step: &Step) -> Result<Outcome> {
     let outcome = session.execute(&step.statement)?;
+    zmsg_core::fail_point!("zmsg-store::sqlite::step_done");
     if step.expect.met_by(&outcome) {
         return Ok(outcome);
     }

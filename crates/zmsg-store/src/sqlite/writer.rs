@@ -65,6 +65,7 @@ impl Writer {
     }
 
     fn commit_group(&self, group: Vec<WriteJob>) {
+        zmsg_core::fail_point!("zmsg-store::sqlite::begin");
         let together = if group.len() > 1 { self.run_together(&group) } else { None };
         match together {
             Some(results) => {
@@ -95,7 +96,9 @@ impl Writer {
                 return None;
             };
             results.push(result);
+            zmsg_core::fail_point!("zmsg-store::sqlite::job_of_group_done");
         }
+        zmsg_core::fail_point!("zmsg-store::sqlite::before_group_commit");
         match self.commit() {
             Ok(()) => {
                 count(&self.session.counters().jobs, results.iter().flatten().count() as u64);
@@ -127,6 +130,7 @@ impl Writer {
     fn run_alone(&self, steps: &[Step]) -> JobResult {
         self.begin()?;
         let outcomes = run_steps(&self.session, steps).inspect_err(|_| self.roll_back())?;
+        zmsg_core::fail_point!("zmsg-store::sqlite::before_commit");
         self.commit()?;
         count(&self.session.counters().jobs, 1);
         Ok(outcomes)
@@ -151,6 +155,7 @@ impl Writer {
         loop {
             match self.session.control("COMMIT") {
                 Ok(()) => {
+                    zmsg_core::fail_point!("zmsg-store::sqlite::committed");
                     count(&self.session.counters().commits, 1);
                     return Ok(());
                 }

@@ -25,6 +25,7 @@ impl Writer {
     pub(super) fn rotate(&mut self) -> Result<(), Fault> {
         // Then a bad record in any segment but the last is damage.
         self.sync()?;
+        zmsg_core::fail_point!("zmsg-wal::rotate::synced");
         self.begin(&mut [])
     }
 
@@ -83,7 +84,9 @@ impl Writer {
             add(&shared.counters.syncs, 1);
             live.file.sync_data()?;
         }
+        zmsg_core::fail_point!("zmsg-wal::rotate::prepared");
         live.rename(fs, dir)?;
+        zmsg_core::fail_point!("zmsg-wal::rotate::named");
         if !options.sabotaged(Sabotage::SkipDirSync) {
             fs.sync_dir(dir).map_err(Fault::Directory)?;
         }
@@ -92,6 +95,7 @@ impl Writer {
         let counted = frames.len().saturating_sub(self.written) as u64;
         locked(&shared.intake).used += live.end - counted;
         (self.live, self.marked) = (live, frames.is_empty());
+        zmsg_core::fail_point!("zmsg-wal::rotate::begun");
         Ok(())
     }
 
@@ -119,6 +123,7 @@ impl Writer {
             return;
         }
         let result = self.allocate(shared.options.segment_bytes);
+        zmsg_core::fail_point!("zmsg-wal::rotate::allocated_ahead");
         let mut intake = locked(&shared.intake);
         match result {
             Ok(spare) => {
@@ -149,6 +154,7 @@ impl Writer {
         if self.distrusted.is_none() {
             self.mark(Mark::Closed);
         }
+        zmsg_core::fail_point!("zmsg-wal::close::marked");
         if self.distrusted.is_none() {
             // If it does not arrive, sequences are skipped when the log is opened again.
             let _ = self.live.file.sync_data();

@@ -39,6 +39,7 @@ impl Writer {
         };
         let Submitted { settlement, journaled } = submitted;
         let level = journaled.acknowledged().await?;
+        zmsg_core::fail_point!("zmsg::periodic::acknowledged");
         let degraded = shown.is_err();
         if let Err(error) = shown {
             tracing::debug!(%key, %error, "an accepted value is not shown");

@@ -13,6 +13,7 @@ use super::counters::{WorkerCounters, count};
 use super::handler::{Ending, TaskHandler};
 use super::options::WorkerOptions;
 use super::verdict::{Verdict, will_not_go_away};
+use crate::sabotage;
 use crate::task::queue::TaskQueue;
 use crate::task::record::{LeasedTask, TaskState, lease_end};
 
@@ -68,6 +69,10 @@ impl Crew {
     /// Runs the handler and settles the task.
     pub(super) async fn attempt(self: Arc<Self>, task: LeasedTask) {
         let task = Arc::new(task);
+        if sabotage::completes_first() {
+            let _ = self.queue.complete(&task).await;
+        }
+        zmsg_core::fail_point!("zmsg-queue::attempt::begin");
         let verdict = if task.attempts_spent() > task.attempts_max {
             Verdict::never_ended(&task)
         } else {
@@ -80,7 +85,9 @@ impl Crew {
                 Ended::GivenUp => return self.give_back(&task).await,
             }
         };
+        zmsg_core::fail_point!("zmsg-queue::attempt::handled");
         self.settle(&task, verdict).await;
+        zmsg_core::fail_point!("zmsg-queue::attempt::settled");
     }
 
     /// Runs the handler as a task of its own until it ends or must be dropped, and says so only
