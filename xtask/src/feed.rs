@@ -55,20 +55,29 @@ pub(crate) enum Profile {
 /// # Errors
 /// If it does not compile.
 pub(crate) fn build(profile: Profile) -> Result<PathBuf> {
-    let line = cargo("build --package zmsg --example feed").at_root();
+    build_example("feed", &[], profile)
+}
+
+/// Compiles an example of the engine with these features and tells where it is.
+///
+/// # Errors
+/// If it does not compile.
+pub(crate) fn build_example(name: &str, features: &[&str], profile: Profile) -> Result<PathBuf> {
+    let line = cargo("build --package zmsg --example").at_root().with([name]);
+    let line = features.iter().fold(line, |line, feature| line.with(["--features", feature]));
     let line = if profile == Profile::Release { line.with(["--release"]) } else { line };
     line.run()?;
     // Nothing is left to build: this asks only where the program went.
     let messages = line.with(["--quiet", "--message-format=json"]).read()?;
-    executable(&String::from_utf8_lossy(&messages)).context("cargo does not name the example")
+    executable(name, &String::from_utf8_lossy(&messages)).context("cargo does not name the example")
 }
 
 /// The program among cargo's messages, one in JSON a line.
-fn executable(messages: &str) -> Option<PathBuf> {
+fn executable(name: &str, messages: &str) -> Option<PathBuf> {
     messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_feed = message["target"]["name"] == "feed";
-        message["executable"].as_str().filter(|_| is_feed).map(PathBuf::from)
+        let is_wanted = message["target"]["name"] == name;
+        message["executable"].as_str().filter(|_| is_wanted).map(PathBuf::from)
     })
 }
 
@@ -155,7 +164,7 @@ mod tests {
             "\nnot json\n",
             r#"{"reason":"compiler-artifact","target":{"name":"feed"},"executable":"/t/feed"}"#,
         );
-        assert_eq!(executable(messages), Some(PathBuf::from("/t/feed")));
-        assert_eq!(executable(""), None);
+        assert_eq!(executable("feed", messages), Some(PathBuf::from("/t/feed")));
+        assert_eq!(executable("feed", ""), None);
     }
 }

@@ -6,6 +6,8 @@
 
 mod admin;
 mod bench;
+#[cfg(feature = "net")]
+mod chaos;
 mod ci;
 #[cfg(feature = "net")]
 mod feed;
@@ -51,6 +53,12 @@ enum Command {
     #[cfg(not(feature = "net"))]
     #[command(disable_help_flag = true)]
     Faults(admin::Args),
+    /// [--seed S] [--kills N] [--resume] [--controls] [--list]: kill processes while they write
+    #[cfg(feature = "net")]
+    Chaos(chaos::Args),
+    #[cfg(not(feature = "net"))]
+    #[command(disable_help_flag = true)]
+    Chaos(admin::Args),
     /// Run the benchmarks; FILTER and criterion's options are passed on
     Bench(bench::Args),
     /// up | down | status | new NAME  [--dry-run] [--dir DIR] [--steps N] --url URL
@@ -84,10 +92,14 @@ fn main() -> ExitCode {
         Command::Feed(args) => feed::run(&args),
         #[cfg(feature = "net")]
         Command::Faults(args) => faults::run(&args),
+        #[cfg(feature = "net")]
+        Command::Chaos(args) => chaos::run(&args),
         #[cfg(not(feature = "net"))]
         Command::Feed(args) => with_net("feed", &args),
         #[cfg(not(feature = "net"))]
         Command::Faults(args) => with_net("faults", &args),
+        #[cfg(not(feature = "net"))]
+        Command::Chaos(args) => with_net("chaos", &args),
         Command::Bench(args) => bench::run(&args),
         Command::Migrate(args) => admin::run("migrate", &args),
         Command::DeadLetters(args) => admin::run("dead-letters", &args),

@@ -1,0 +1,58 @@
+//! The process that `cargo xtask chaos` kills: an engine under a mix of writes that reports each one.
+//!
+//! Lines on stdout, each in one piece: `R` the engine is open, everything earlier recovered;
+//! `S OP KIND ROW` a write is about to be made; `A OP` it was acknowledged, as durable as its route
+//! promises; `E OP ERROR` it was not; `I ID` an id was given out; `K POINT` killed at a failpoint;
+//! `N POINT` this failpoint was passed. With `--finish` the process drains, checks what its caches and
+//! its filter say, closes, and shows the tables: `T TABLE FIELDS…`, and `Z` at their end. `W` tells of a read that
+//! was wrong.
+//!
+//! What the writes do stands in `write.rs`; a workload that is not the engine's, such as that of a
+//! queue on a log of its own, is another function beside `work::run`, chosen by `--mix`.
+
+mod args;
+mod engine; // how it is configured
+mod work;
+mod write;
+mod points;
+mod parent;
+mod finish;
+mod report;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Parser;
+
+use args::Args;
+
+#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+async fn main() -> ExitCode {
+    match run(Args::parse()).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: Args) -> Result<()> {
+    parent::follow()?;
+    points::set(&args)?;
+    if args.create {
+        return engine::create(&args).await;
+    }
+    let zmsg = engine::open(&args).await?;
+    for orphan in &args.adopt {
+        zmsg.adopt(orphan).await?;
+    }
+    report::line(format_args!("R"));
+    if args.finish {
+        return finish::run(&args, zmsg).await;
+    }
+    work::run(&args, &zmsg).await;
+    let _ = zmsg.close(engine::DEADLINE).await?;
+    report::line(format_args!("C"));
+    Ok(())
+}

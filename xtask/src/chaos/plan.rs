@@ -1,0 +1,275 @@
+//! What happens in a run, decided by the seed and the number of the run alone.
+
+use std::fmt;
+
+use anyhow::{Context as _, Result};
+use zmsg_testbed::private::Binaries;
+
+use super::points::Points;
+use super::postgres::Server;
+
+/// A database that an engine works on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Store {
+    Sqlite,
+    Postgres,
+}
+
+/// Which databases are to be worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Stores {
+    Sqlite,
+    Postgres,
+    Both,
+}
+
+/// One run.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) store: Store,
+    /// With a second cache tier.
+    pub(super) remote: bool,
+    /// Bytes of a file of the journal, if it is to be small.
+    pub(super) segment: Option<u64>,
+    /// Processes that are killed, one after the other.
+    pub(super) kills: Vec<Kill>,
+    /// Broken on purpose.
+    pub(super) sabotage: Option<String>,
+}
+
+/// A process, and where it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Kill {
+    pub(super) at: Place,
+    pub(super) mix: &'static str,
+    /// Milliseconds from flush to flush.
+    pub(super) interval: u64,
+    pub(super) seed: u64,
+    /// What was left before is taken over from another directory.
+    pub(super) adopts: bool,
+}
+
+/// Where a process is killed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Place {
+    /// By itself, the n-th time that it comes to this failpoint.
+    Point(String, u64),
+    /// So many microseconds after so many acknowledgements.
+    Acks(u64, u64),
+    /// So many microseconds after its start.
+    Start(u64),
+}
+
+/// So many kills of a run are at failpoints, at least.
+const POINTS: usize = 5;
+
+/// What must happen before, so that a process can come to a failpoint.
+const BEFORE: &[(&str, &str)] = &[
+    ("zmsg-aggregate::recovery::unparking", "zmsg-aggregate::flush::parked"),
+    ("zmsg-wal::open::copied", "zmsg-wal::write::written"),
+];
+
+/// What a process comes to only with small files of its journal.
+const SMALL: &[&str] = &["::rotate::", "::trim::", "::remove::", "::checkpoint::"];
+
+/// A file of this many bytes is full after some two hundred operations.
+pub(super) const SMALL_BYTES: u64 = 32 << 10;
+
+impl Plan {
+    /// The run with this number. Runs take the stores in turn, and the failpoints of each in turn.
+    pub(super) fn of(seed: u64, run: u64, points: &Points, stores: &[Store]) -> Self {
+        let mut random = Random::of(seed, run);
+        let turn = run / stores.len() as u64;
+        let store = stores[index(run, stores.len())];
+        let of_store: Vec<&String> = points.all().iter().filter(|name| store.has(name)).collect();
+        let mut kills = Vec::new();
+        for at in 0..POINTS as u64 {
+            if random.below(2) == 0 {
+                kills.push(Kill::anywhere(&mut random));
+            }
+            let name = of_store[index(turn * POINTS as u64 + at, of_store.len())];
+            if let Some((_, before)) = BEFORE.iter().find(|(then, _)| then == name) {
+                kills.push(Kill::at(before, 1, &mut random));
+            }
+            let hit = if is_at_start(name) { 1 } else { [1, 1, 2, 3, 6, 20][random.index(6)] };
+            kills.push(Kill::at(name, hit, &mut random));
+        }
+        let is_small = |kill: &Kill| match &kill.at {
+            Place::Point(name, _) => SMALL.iter().any(|part| name.contains(part)),
+            _ => false,
+        };
+        let small = random.below(2) == 0 || kills.iter().any(is_small);
+        let remote = random.below(4) == 0;
+        Self { store, remote, segment: small.then_some(SMALL_BYTES), kills, sabotage: None }
+    }
+}
+
+impl Kill {
+    fn at(name: &str, hit: u64, random: &mut Random) -> Self {
+        let adopts = name.contains("::adopt::") || (is_at_start(name) && random.below(5) == 0);
+        let place = Place::Point(name.to_owned(), hit);
+        Self { adopts, ..Self::new(place, mix_for(name, random), random) }
+    }
+
+    fn anywhere(random: &mut Random) -> Self {
+        let place = match random.below(4) {
+            // In the middle of opening, and of a recovery.
+            0 => Place::Start(random.below(60_000)),
+            _ => Place::Acks(1 + random.below(400), random.below(3_000)),
+        };
+        let mix = ["all", "all", "periodic", "delayed", "store"][random.index(5)];
+        Self::new(place, mix, random)
+    }
+
+    pub(super) fn new(at: Place, mix: &'static str, random: &mut Random) -> Self {
+        let interval = [3, 8, 30, 200][random.index(4)];
+        Self { at, mix, interval, seed: random.next() >> 1, adopts: random.below(12) == 0 }
+    }
+}
+
+/// Writes of the routes that come to a failpoint.
+fn mix_for(name: &str, random: &mut Random) -> &'static str {
+    let own = match name {
+        _ if name.starts_with("zmsg-queue") || name.starts_with("zmsg::delay") => "delayed",
+        _ if name.starts_with("zmsg::store") => "store",
+        _ if name.starts_with("zmsg-store") => "all",
+        _ => "periodic",
+    };
+    if random.below(3) == 0 { "all" } else { own }
+}
+
+/// Whether processes come to a failpoint while they open the engine, and once or not at all.
+fn is_at_start(name: &str) -> bool {
+    ["::open::", "::recovery::", "::streams::", "::adopt::"].iter().any(|part| name.contains(part))
+}
+
+impl Store {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+        }
+    }
+
+    /// Whether an engine on it can come to a failpoint.
+    pub(super) fn has(self, point: &str) -> bool {
+        let of_another = match self {
+            Self::Sqlite => "zmsg-store::postgres",
+            Self::Postgres => "zmsg-store::sqlite",
+        };
+        !point.starts_with(of_another)
+    }
+}
+
+impl Stores {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "sqlite",
+            Self::Postgres => "postgres",
+            Self::Both => "both",
+        }
+    }
+
+    /// A server of our own, if one is wanted and its programs are on this machine.
+    ///
+    /// # Errors
+    /// If it does not start, or nothing but it is wanted and there are no programs.
+    pub(super) fn server(self) -> Result<Option<Server>> {
+        if self == Self::Sqlite {
+            return Ok(None);
+        }
+        match (Binaries::find().postgres, self) {
+            (Some(programs), _) => Server::start(&programs).map(Some),
+            (None, Self::Postgres) => None.context("the programs of PostgreSQL are not here"),
+            (None, _) => {
+                println!("without PostgreSQL: its programs are not on this machine");
+                Ok(None)
+            }
+        }
+    }
+
+    pub(super) fn on_this_machine(self, has_server: bool) -> Vec<Store> {
+        match self {
+            Self::Postgres => vec![Store::Postgres],
+            Self::Both if has_server => vec![Store::Sqlite, Store::Postgres],
+            Self::Both | Self::Sqlite => vec![Store::Sqlite],
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Point(name, hit) => write!(f, "{name}:{hit}"),
+            Self::Acks(acks, micros) => write!(f, "{micros} µs after {acks} acknowledgements"),
+            Self::Start(micros) => write!(f, "{micros} µs after the start"),
+        }
+    }
+}
+
+/// Numbers that depend on a seed and on nothing else, whatever versions of crates are in use
+/// (SplitMix64).
+#[derive(Debug)]
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn of(seed: u64, run: u64) -> Self {
+        let mut random = Self(seed ^ run.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        random.next();
+        random
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end.max(1)
+    }
+
+    fn index(&mut self, len: usize) -> usize {
+        index(self.next(), len)
+    }
+}
+
+fn index(number: u64, len: usize) -> usize {
+    usize::try_from(number % len as u64).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BOTH: [Store; 2] = [Store::Sqlite, Store::Postgres];
+
+    fn points() -> Points {
+        Points::named(&["zmsg-store::postgres::sent", "zmsg-wal::open::begun", "zmsg::store::held"])
+    }
+
+    #[test]
+    fn a_run_depends_on_its_seed_and_its_number_alone() {
+        let plan = |seed, run| format!("{:?}", Plan::of(seed, run, &points(), &BOTH));
+        assert_eq!(plan(7, 3), plan(7, 3));
+        assert_ne!(plan(7, 3), plan(8, 3));
+        assert_ne!(plan(7, 3), plan(7, 5));
+    }
+
+    #[test]
+    fn every_failpoint_has_its_turn_on_every_store_that_has_it() {
+        let mut planned = std::collections::BTreeSet::new();
+        for run in 0..4 {
+            let plan = Plan::of(1, run, &points(), &BOTH);
+            let name = |kill: Kill| match kill.at {
+                Place::Point(name, _) => Some((plan.store, name)),
+                _ => None,
+            };
+            planned.extend(plan.kills.into_iter().filter_map(name));
+        }
+        assert_eq!(planned.len(), 5, "{planned:?}");
+        assert!(!planned.contains(&(Store::Sqlite, "zmsg-store::postgres::sent".to_owned())));
+    }
+}
