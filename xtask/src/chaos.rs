@@ -55,6 +55,9 @@ pub(crate) struct Args {
     /// Which databases: `both` takes PostgreSQL where its programs are on this machine
     #[arg(long, value_enum, default_value_t = Stores::Both)]
     store: Stores,
+    /// Kill at calls of the system instead of failpoints: needs `strace`, and takes longer
+    #[arg(long, conflicts_with = "controls")]
+    calls: bool,
     /// Break one rule after the other, and demand that each is noticed
     #[arg(long)]
     controls: bool,
@@ -86,7 +89,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return Ok(());
     }
     let profile = if args.release { Profile::Release } else { Profile::Dev };
-    let program = Program::new(feed::build_example("chaos", &["failpoints"], profile)?);
+    let program = Program::kept(&feed::build_example("chaos", &["failpoints"], profile)?)?;
     if args.controls {
         return controls::run(&program, args.seed);
     }
@@ -116,7 +119,7 @@ fn many(
     let mut told = Instant::now();
     while state.runs < runs && state.kills() < kills {
         let (number, begun) = (state.runs, Instant::now());
-        let plan = Plan::of(args.seed, number, points, stores);
+        let plan = args.plan(number, points, stores);
         let done = run::play(&plan, program, server)?;
         if !done.problems.is_empty() {
             tell_failure(args, number, &done.problems);
@@ -148,7 +151,7 @@ fn one(
     args: &Args,
     number: u64,
 ) -> Result<()> {
-    let plan = Plan::of(args.seed, number, points, stores);
+    let plan = args.plan(number, points, stores);
     println!("{plan:#?}");
     let done = run::play(&plan, program, server)?;
     println!("{:#?}", done.totals);
@@ -163,10 +166,17 @@ fn tell_failure(args: &Args, number: u64, problems: &[String]) {
 }
 
 impl Args {
+    fn plan(&self, number: u64, points: &Points, stores: &[Store]) -> Plan {
+        if self.calls {
+            return Plan::of_calls(self.seed, number, stores);
+        }
+        Plan::of(self.seed, number, points, stores)
+    }
+
     /// The command that has this seed and these choices.
     fn command(&self, what: &str) -> String {
         let only: String = self.only.iter().map(|part| format!(" --only {part}")).collect();
-        let store = self.store.name();
-        format!("cargo xtask chaos --seed {} --store {store}{only} {what}", self.seed)
+        let (store, calls) = (self.store.name(), if self.calls { " --calls" } else { "" });
+        format!("cargo xtask chaos --seed {} --store {store}{calls}{only} {what}", self.seed)
     }
 }

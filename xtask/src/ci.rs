@@ -26,6 +26,8 @@ const STAGES: &[Stage] = &[
     ("feed (servers)", feed_on_servers),
     ("feed (servers), four processes", feed_of_processes),
     ("faults", faults),
+    ("chaos", chaos),
+    ("chaos, controls", chaos_controls),
 ];
 
 /// How the commands that talk to servers are called.
@@ -172,6 +174,17 @@ fn faults() -> Result<Verdict> {
         return Ok(Verdict::Skipped("the programs of servers are not on this machine"));
     }
     cargo(WITH_NET).at_root().with(["faults"]).run()?;
+    Ok(Verdict::Passed)
+}
+
+/// On SQLite, and on PostgreSQL where its programs are.
+fn chaos() -> Result<Verdict> {
+    cargo(WITH_NET).at_root().with(["chaos", "--kills", "200"]).run()?;
+    Ok(Verdict::Passed)
+}
+
+fn chaos_controls() -> Result<Verdict> {
+    cargo(WITH_NET).at_root().with(["chaos", "--controls"]).run()?;
     Ok(Verdict::Passed)
 }
 

@@ -114,15 +114,22 @@ impl Verdict {
         }
     }
 
-    /// What one task wrote to one list one after the other stands there in that order.
+    /// What one task wrote to one list one after the other stands there in that order; and what one
+    /// process had acknowledged, before that of the next one: it was recovered first.
     fn of_order(&mut self, history: &History, tables: &Tables) {
         for (row, shared) in &tables.shared {
             let mut last: HashMap<(usize, u64), u64> = HashMap::new();
+            let mut newest = (0, 0);
             for op in &shared.tags {
                 let Some(it) = history.ops.get(op) else { continue };
                 let before = last.insert((it.round, it.task), *op);
-                if let Some(before) = before.filter(|before| before > op) {
+                let before = before.filter(|before| before > op);
+                let before = before.or((it.is_acked() && it.round < newest.0).then_some(newest.1));
+                if let Some(before) = before {
                     self.problems.push(format!("row {row}: {before} stands before {op}"));
+                }
+                if it.is_acked() {
+                    newest = newest.max((it.round, *op));
                 }
             }
         }
@@ -246,6 +253,18 @@ mod tests {
         let well = checked(&lines, &["shared row_0 0 [3,1,2] - -"]);
         assert!(well.problems.is_empty(), "{:?}", well.problems);
         assert_eq!(checked(&lines, &["shared row_0 0 [2,3,1] - -"]).problems.len(), 1);
+    }
+
+    #[test]
+    fn what_an_earlier_process_had_acknowledged_stands_before_what_the_next_one_wrote() {
+        let (mut history, mut tables) = (History::default(), Tables::default());
+        let lines = ["S 1 periodic-tag 0 0", "A 1 LocalDisk", "S 2 periodic-tag 0 0"];
+        lines.iter().for_each(|line| history.take(0, line));
+        ["S 3 periodic-tag 0 1", "A 3 LocalDisk"].iter().for_each(|line| history.take(1, line));
+        tables.take("shared row_0 0 [1,3,2] - -").unwrap();
+        assert!(check(&history, &tables).problems.is_empty(), "2 was not acknowledged");
+        tables.take("shared row_0 0 [3,1] - -").unwrap();
+        assert_eq!(check(&history, &tables).problems.len(), 1);
     }
 
     #[test]

@@ -3,16 +3,20 @@
 use std::fs::File;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
+use tempfile::TempDir;
 
 /// The example `chaos`.
-#[derive(Debug, Clone)]
-pub(super) struct Program(PathBuf);
+#[derive(Debug)]
+pub(super) struct Program {
+    path: PathBuf,
+    _directory: TempDir,
+}
 
 /// One process. It is killed when the value is dropped, and ends by itself when we do: its stdin ends
 /// then.
@@ -21,7 +25,7 @@ pub(super) struct Process {
     child: Child,
     lines: Receiver<String>,
     reader: Option<JoinHandle<()>>,
-    _stdin: Option<ChildStdin>,
+    stdin: Option<ChildStdin>,
 }
 
 /// What comes next from a process.
@@ -35,23 +39,46 @@ pub(super) enum Next {
 }
 
 impl Program {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self(path)
+    /// The program as it is now: who compiles it anew meanwhile must not change a run of hours.
+    ///
+    /// # Errors
+    /// If it cannot be kept.
+    pub(super) fn kept(path: &Path) -> Result<Self> {
+        let directory = tempfile::tempdir().context("could not make a temporary directory")?;
+        let own = directory.path().join("chaos");
+        if std::fs::hard_link(path, &own).is_err() {
+            std::fs::copy(path, &own).context("could not copy the program")?;
+        }
+        Ok(Self { path: own, _directory: directory })
     }
 
-    /// Starts it; what it complains of goes to the end of `complaints`. The place of the database is
-    /// no argument: it may hold a password.
+    /// Starts it, behind a tracer if there is one; what it complains of goes to the end of
+    /// `complaints`. The place of the database is no argument: it may hold a password.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub(super) fn start(&self, args: &[String], store: &str, complaints: &Path) -> Result<Process> {
+    pub(super) fn start(
+        &self,
+        args: &[String],
+        store: &str,
+        complaints: &Path,
+        tracer: &[String],
+    ) -> Result<Process> {
         let complaints = File::options().create(true).append(true).open(complaints);
         let complaints = complaints.context("could not make a file for complaints")?;
-        let mut command = Command::new(&self.0);
+        let mut command = match tracer.split_first() {
+            Some((tracer, options)) => {
+                let mut command = Command::new(tracer);
+                command.args(options).arg(&self.path);
+                command
+            }
+            None => Command::new(&self.path),
+        };
         command.args(args).env("ZMSG_CHAOS_STORE", store);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(complaints);
         let started = command.spawn();
-        let mut child = started.with_context(|| format!("could not start {}", self.0.display()))?;
+        let mut child =
+            started.with_context(|| format!("could not start {}", self.path.display()))?;
         let out = child.stdout.take().context("the process has no output")?;
         let (sender, lines) = channel();
         let reader = std::thread::spawn(move || {
@@ -64,7 +91,7 @@ impl Program {
             }
         });
         let stdin = child.stdin.take();
-        Ok(Process { child, lines, reader: Some(reader), _stdin: stdin })
+        Ok(Process { child, lines, reader: Some(reader), stdin })
     }
 }
 
@@ -80,6 +107,8 @@ impl Process {
 
     /// Kills it, waits for its end, and gives what it had still written.
     pub(super) fn kill(mut self) -> Vec<String> {
+        // Behind a tracer the process itself is not our child: the end of its stdin reaches it.
+        drop(self.stdin.take());
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let Some(reader) = self.reader.take() {
@@ -88,24 +117,18 @@ impl Process {
         self.lines.try_iter().collect()
     }
 
-    /// Whether it ended by itself, and then whether it succeeded.
-    pub(super) fn has_ended(&mut self) -> Option<bool> {
-        let status = self.child.try_wait().ok().flatten()?;
-        status.code().map(|code| code == 0)
-    }
-
-    /// Waits for the end of one that wrote its last line. Whether it succeeded.
+    /// Waits for the end of one that closed its output.
     ///
     /// # Errors
     /// If it does not end within `bound`.
-    pub(super) fn end(&mut self, bound: Duration) -> Result<bool> {
+    pub(super) fn end(&mut self, bound: Duration) -> Result<ExitStatus> {
         let until = Instant::now() + bound;
         loop {
             if let Some(status) = self.child.try_wait().context("the process is lost")? {
-                return Ok(status.success());
+                return Ok(status);
             }
             if Instant::now() > until {
-                bail!("the process closed its output and did not end within {bound:?}");
+                bail!("the process did not end within {bound:?}");
             }
             // Nobody unparks this thread: it is a pause between two looks.
             std::thread::park_timeout(Duration::from_millis(1));

@@ -52,6 +52,8 @@ pub(super) struct History {
     /// Writes that were answered by an error.
     pub(super) errors: Vec<String>,
     ids: HashSet<String>,
+    /// Processes that killed themselves at a failpoint.
+    at_points: HashSet<usize>,
     pub(super) acked: u64,
 }
 
@@ -111,6 +113,9 @@ impl History {
             (Some("I"), Some(id)) if !self.ids.insert(id.to_owned()) => {
                 self.problems.push(format!("the id {id} was given out twice"));
             }
+            (Some("K"), Some(_)) => {
+                self.at_points.insert(round);
+            }
             (Some("W"), Some(_)) => {
                 self.problems.push(format!("a wrong read: {}", &line[2..]));
             }
@@ -128,6 +133,11 @@ impl History {
         if !found.is_kept_by(level) {
             self.problems.push(format!("{op} ({}) was acknowledged as {level}", found.kind));
         }
+    }
+
+    /// Whether this process said that it kills itself.
+    pub(super) fn killed_at_point(&self, round: usize) -> bool {
+        self.at_points.contains(&round)
     }
 
     /// The number of the next write.

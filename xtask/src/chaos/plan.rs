@@ -54,6 +54,8 @@ pub(super) struct Kill {
 pub(super) enum Place {
     /// By itself, the n-th time that it comes to this failpoint.
     Point(String, u64),
+    /// By a tracer, as one of its threads enters this call of the system the n-th time.
+    Call(String, u64),
     /// So many microseconds after so many acknowledgements.
     Acks(u64, u64),
     /// So many microseconds after its start.
@@ -71,6 +73,31 @@ const BEFORE: &[(&str, &str)] = &[
 
 /// What a process comes to only with small files of its journal.
 const SMALL: &[&str] = &["::rotate::", "::trim::", "::remove::", "::checkpoint::"];
+
+/// How the names of places begin that are calls of the system.
+pub(super) const CALL: &str = "a call of ";
+
+/// Calls of the system that change a file, or send something to a server.
+const CALLS: &[&str] = &[
+    "pwrite64",
+    "fdatasync",
+    "fsync",
+    "openat",
+    "rename",
+    "unlink",
+    "ftruncate",
+    "fallocate",
+    "mkdir",
+    "flock",
+    "sendto",
+];
+
+/// How often one of the threads enters a call before the process is killed at it, at most: every
+/// number up to here has its turn, first those of opening and recovery.
+const CALLS_MAX: u64 = 60;
+
+/// Kills of a run at calls of the system.
+const CALLS_OF_RUN: u64 = 8;
 
 /// A file of this many bytes is full after some two hundred operations.
 pub(super) const SMALL_BYTES: u64 = 32 << 10;
@@ -91,16 +118,45 @@ impl Plan {
             if let Some((_, before)) = BEFORE.iter().find(|(then, _)| then == name) {
                 kills.push(Kill::at(before, 1, &mut random));
             }
-            let hit = if is_at_start(name) { 1 } else { [1, 1, 2, 3, 6, 20][random.index(6)] };
+            let often = !is_at_start(name) && !is_of_small_files(name);
+            let hit = if often { [1, 1, 2, 3, 6, 20][random.index(6)] } else { 1 };
             kills.push(Kill::at(name, hit, &mut random));
         }
-        let is_small = |kill: &Kill| match &kill.at {
-            Place::Point(name, _) => SMALL.iter().any(|part| name.contains(part)),
+        let needs_small = |kill: &Kill| match &kill.at {
+            Place::Point(name, _) => is_of_small_files(name),
             _ => false,
         };
-        let small = random.below(2) == 0 || kills.iter().any(is_small);
+        let small = random.below(2) == 0 || kills.iter().any(needs_small);
         let remote = random.below(4) == 0;
         Self { store, remote, segment: small.then_some(SMALL_BYTES), kills, sabotage: None }
+    }
+}
+
+impl Plan {
+    /// The run with this number of those that kill processes at calls of the system.
+    pub(super) fn of_calls(seed: u64, run: u64, stores: &[Store]) -> Self {
+        let mut random = Random::of(seed, run);
+        let (turn, store) = (run / stores.len() as u64, stores[index(run, stores.len())]);
+        let kill = |at: u64| {
+            let number = turn * CALLS_OF_RUN + at;
+            let name = CALLS[index(number, CALLS.len())];
+            let hit = 1 + number / CALLS.len() as u64 % CALLS_MAX;
+            let place = Place::Call(name.to_owned(), hit);
+            Kill::new(place, ["all", "periodic", "delayed"][random.index(3)], &mut random)
+        };
+        let kills = (0..CALLS_OF_RUN).map(kill).collect();
+        Self { store, remote: false, segment: Some(SMALL_BYTES), kills, sabotage: None }
+    }
+}
+
+impl Place {
+    /// Under which name kills here are counted; `None` if it is just anywhere.
+    pub(super) fn name(&self) -> Option<String> {
+        match self {
+            Self::Point(name, _) => Some(name.clone()),
+            Self::Call(name, _) => Some(format!("{CALL}{name}")),
+            Self::Acks(..) | Self::Start(_) => None,
+        }
     }
 }
 
@@ -108,7 +164,12 @@ impl Kill {
     fn at(name: &str, hit: u64, random: &mut Random) -> Self {
         let adopts = name.contains("::adopt::") || (is_at_start(name) && random.below(5) == 0);
         let place = Place::Point(name.to_owned(), hit);
-        Self { adopts, ..Self::new(place, mix_for(name, random), random) }
+        let kill = Self { adopts, ..Self::new(place, mix_for(name, random), random) };
+        if is_of_small_files(name) {
+            // A file goes when everything in it has taken effect.
+            return Self { mix: "periodic", interval: kill.interval.min(8), ..kill };
+        }
+        kill
     }
 
     fn anywhere(random: &mut Random) -> Self {
@@ -141,6 +202,10 @@ fn mix_for(name: &str, random: &mut Random) -> &'static str {
 /// Whether processes come to a failpoint while they open the engine, and once or not at all.
 fn is_at_start(name: &str) -> bool {
     ["::open::", "::recovery::", "::streams::", "::adopt::"].iter().any(|part| name.contains(part))
+}
+
+fn is_of_small_files(name: &str) -> bool {
+    SMALL.iter().any(|part| name.contains(part))
 }
 
 impl Store {
@@ -201,6 +266,7 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Point(name, hit) => write!(f, "{name}:{hit}"),
+            Self::Call(name, hit) => write!(f, "call {hit} of {name}"),
             Self::Acks(acks, micros) => write!(f, "{micros} µs after {acks} acknowledgements"),
             Self::Start(micros) => write!(f, "{micros} µs after the start"),
         }

@@ -27,7 +27,8 @@ pub(super) struct Report<'a> {
 impl<'a> Report<'a> {
     pub(super) fn of(state: &'a State, points: &Points, args: &Args) -> Self {
         let reached = |name: &String| state.points.get(name).is_some_and(|hits| hits.reached > 0);
-        let missed = points.all().iter().filter(|name| !reached(name)).cloned().collect();
+        let wanted = points.all().iter().filter(|_| !args.calls);
+        let missed = wanted.filter(|name| !reached(name)).cloned().collect();
         let command = args.command(&format!("--runs {}", state.runs));
         Self { state, command, machine: machine(), missed }
     }

@@ -111,18 +111,18 @@ impl Run<'_> {
     }
 
     fn processes(&mut self, scratch: &Path, complaints: &Path) -> Result<Tables> {
-        let mut create = self.start(&["--create".to_owned()], complaints)?;
-        ensure!(create.end(OPEN_BOUND)?, "the tables could not be made");
+        let mut create = self.start(&["--create".to_owned()], complaints, &[])?;
+        ensure!(create.end(OPEN_BOUND)?.success(), "the tables could not be made");
         for (round, kill) in self.plan.kills.iter().enumerate() {
             if kill.adopts {
                 self.orphan(&scratch.join(format!("orphan-{round}")))?;
             }
             let args = self.args(kill);
-            let process = self.start(&args, complaints)?;
+            let process = self.start(&args, complaints, &tracer(&kill.at))?;
             let place = self.kill(round, kill, process)?;
             self.places.push(place);
         }
-        let finish = self.start(&["--finish".to_owned()], complaints)?;
+        let finish = self.start(&["--finish".to_owned()], complaints, &[])?;
         self.finish(finish)
     }
 
@@ -139,7 +139,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn start(&self, args: &[String], complaints: &Path) -> Result<Process> {
+    fn start(&self, args: &[String], complaints: &Path, tracer: &[String]) -> Result<Process> {
         let mut all = vec!["--dir".to_owned(), self.dir.display().to_string()];
         all.extend_from_slice(args);
         let orphans = self.orphans.iter();
@@ -153,7 +153,7 @@ impl Run<'_> {
         if self.plan.remote {
             all.push("--remote".to_owned());
         }
-        self.program.start(&all, &self.store, complaints)
+        self.program.start(&all, &self.store, complaints, tracer)
     }
 
     fn args(&self, kill: &Kill) -> Vec<String> {
@@ -175,7 +175,6 @@ impl Run<'_> {
     /// Reads what a process reports until it is killed, and says where that was.
     fn kill(&mut self, round: usize, kill: &Kill, process: Process) -> Result<String> {
         let before = self.history.acked;
-        let mut reached = false;
         let (mut until, mut open) = (Instant::now() + OPEN_BOUND, false);
         if let Place::Start(micros) = kill.at {
             (until, open) = (Instant::now() + Duration::from_micros(micros), true);
@@ -184,10 +183,10 @@ impl Run<'_> {
             let line = match process.next(until) {
                 Next::Line(line) => line,
                 Next::Nothing if !open => bail!("an engine was not open within {OPEN_BOUND:?}"),
-                Next::Nothing | Next::Ended => break,
+                Next::Nothing => break,
+                Next::Ended => return self.ended(kill, process),
             };
             self.history.take(round, &line);
-            reached |= line.starts_with("K ");
             if line == "R" && !open {
                 (until, open) = (Instant::now() + WORK_BOUND, true);
             }
@@ -200,40 +199,34 @@ impl Run<'_> {
                     }
                     break;
                 }
-                Place::Point(..) if acks >= ACKS_MAX => break,
+                Place::Point(..) | Place::Call(..) if acks >= ACKS_MAX => break,
                 _ => {}
             }
         }
-        self.end(round, kill, process, reached)
-    }
-
-    fn end(
-        &mut self,
-        round: usize,
-        kill: &Kill,
-        mut process: Process,
-        mut reached: bool,
-    ) -> Result<String> {
-        // One that closed its engine, or could not open it, has ended by itself.
-        let ended = process.has_ended();
         for line in process.kill() {
-            reached |= line.starts_with("K ");
             self.history.take(round, &line);
         }
-        match (&kill.at, ended) {
-            (_, Some(false)) if !reached => {
-                bail!("process {round}, to be killed at {}, ended with an error", kill.at);
-            }
-            (_, Some(true)) => {}
-            _ => self.done.kills += 1,
+        self.done.kills += 1;
+        // It may have come to its failpoint in the last moment.
+        Ok(self.killed_at(kill, self.history.killed_at_point(round)))
+    }
+
+    /// A process that has ended: killed where it should be, or closed, or unable to go on.
+    fn ended(&mut self, kill: &Kill, mut process: Process) -> Result<String> {
+        let status = process.end(OPEN_BOUND)?;
+        match status.code() {
+            None => self.done.kills += 1,
+            Some(0) => {}
+            Some(_) => bail!("a process, to be killed at {}, ended with an error", kill.at),
         }
-        if let Place::Point(name, _) = &kill.at {
-            self.done.planned.push((name.clone(), reached));
-            if reached {
-                return Ok(name.clone());
-            }
-        }
-        Ok(ANYWHERE.to_owned())
+        Ok(self.killed_at(kill, status.code().is_none()))
+    }
+
+    /// Notes whether a process came to its failpoint, and says where it was killed.
+    fn killed_at(&mut self, kill: &Kill, reached: bool) -> String {
+        let Some(name) = kill.at.name() else { return ANYWHERE.to_owned() };
+        self.done.planned.push((name.clone(), reached));
+        if reached { name } else { ANYWHERE.to_owned() }
     }
 
     fn finish(&mut self, mut process: Process) -> Result<Tables> {
@@ -254,7 +247,7 @@ impl Run<'_> {
                 Next::Nothing => bail!("the last process took longer than {FINISH_BOUND:?}"),
             }
         }
-        ensure!(process.end(OPEN_BOUND)? && complete, "the last process failed");
+        ensure!(process.end(OPEN_BOUND)?.success() && complete, "the last process failed");
         Ok(tables)
     }
 
@@ -277,4 +270,19 @@ impl Run<'_> {
             counts.doubled += verdict.doubled.get(op).copied().unwrap_or_default();
         }
     }
+}
+
+/// What starts a process that is to be killed as it enters a call of the system.
+fn tracer(place: &Place) -> Vec<String> {
+    let Place::Call(name, hit) = place else { return Vec::new() };
+    let words = [
+        "strace".to_owned(),
+        "--follow-forks".to_owned(),
+        "--quiet=all".to_owned(),
+        "--seccomp-bpf".to_owned(),
+        format!("--trace={name}"),
+        "--output=/dev/null".to_owned(),
+        format!("--inject={name}:signal=KILL:when={hit}"),
+    ];
+    words.to_vec()
 }

@@ -45,9 +45,6 @@ pub(crate) struct Args {
     /// `POINT:HIT`: kill this process there
     #[arg(long)]
     pub(crate) kill_at: Option<String>,
-    /// Failpoints, separated by commas: the process says which it passed
-    #[arg(long, value_delimiter = ',')]
-    pub(crate) watch: Vec<String>,
     /// Break this rule
     #[arg(long)]
     pub(crate) sabotage: Option<String>,

@@ -3,7 +3,7 @@
 //! Lines on stdout, each in one piece: `R` the engine is open, everything earlier recovered;
 //! `S OP KIND ROW` a write is about to be made; `A OP` it was acknowledged, as durable as its route
 //! promises; `E OP ERROR` it was not; `I ID` an id was given out; `K POINT` killed at a failpoint;
-//! `N POINT` this failpoint was passed. With `--finish` the process drains, checks what its caches and
+//! `C` the engine is closed. With `--finish` the process drains, checks what its caches and
 //! its filter say, closes, and shows the tables: `T TABLE FIELDS…`, and `Z` at their end. `W` tells of a read that
 //! was wrong.
 //!

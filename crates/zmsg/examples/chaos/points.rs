@@ -1,6 +1,6 @@
 //! The failpoints of this process.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use anyhow::{Context, Result, anyhow};
 use rustix::process::{Signal, getpid, kill_process};
@@ -10,9 +10,6 @@ use crate::report;
 
 /// Sets what the command line says.
 pub(crate) fn set(args: &Args) -> Result<()> {
-    for point in &args.watch {
-        watch(point)?;
-    }
     if let Some(bytes) = args.segment {
         configure("tune::segment_bytes", &format!("return({bytes})"))?;
     }
@@ -27,17 +24,6 @@ pub(crate) fn set(args: &Args) -> Result<()> {
 
 fn configure(point: &str, action: &str) -> Result<()> {
     fail::cfg(point, action).map_err(|error| anyhow!("{point}: {error}"))
-}
-
-/// Says once that a point was passed.
-fn watch(point: &str) -> Result<()> {
-    let (name, passed) = (point.to_owned(), AtomicBool::new(false));
-    let pass = move || {
-        if !passed.swap(true, Relaxed) {
-            report::line(format_args!("N {name}"));
-        }
-    };
-    fail::cfg_callback(point, pass).map_err(|error| anyhow!("{point}: {error}"))
 }
 
 /// Kills this process at the n-th time that it comes to a point.
