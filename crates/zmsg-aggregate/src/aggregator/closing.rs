@@ -39,6 +39,7 @@ impl Aggregator {
                 if self.forget(deadline).await
                     && let Some(done) = done
                 {
+                    zmsg_core::fail_point!("zmsg-aggregate::close::forgotten");
                     let _ = tokio::time::timeout_at(until, bury(done)).await;
                 }
                 return Ok(report);

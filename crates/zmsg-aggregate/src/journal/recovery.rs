@@ -134,7 +134,10 @@ impl Recovery {
             None => Ok(()),
         };
         match forgotten {
-            Ok(()) => bury(done).await,
+            Ok(()) => {
+                zmsg_core::fail_point!("zmsg-aggregate::recovery::forgotten");
+                bury(done).await;
+            }
             Err(error) => {
                 tracing::warn!(%error, "the ledger rows of a recovered stream stay for the next start");
             }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use serde_json::json;
@@ -293,6 +294,40 @@ async fn what_a_close_could_not_flush_waits_in_the_journal() {
     drop(process);
     db.store.fail_always(None);
     assert_eq!(journals.recover(&db).await.unwrap().ops, 1);
+    assert_eq!(db.likes("a").await, Some(1));
+}
+
+/// A process that ended as it removed its stream: the directory has its new name.
+async fn ends_while_removing(db: &Database, journals: &Journals) {
+    let process = journals.process(db, JournalSync::Always).await;
+    accept(&process, like("a")).await;
+    process.flush_all().await.unwrap();
+    let stream = match db.value("SELECT DISTINCT stream FROM zmsg_ledger").await {
+        Value::Bytes(bytes) => uuid::Uuid::from_slice(&bytes).unwrap(),
+        Value::Uuid(stream) => stream,
+        other => panic!("a stream is {other:?}"),
+    };
+    // Its lock is free when it can be recovered: nothing is left then that could come back.
+    let dir = process.journal().dir().unwrap().to_owned();
+    drop(process);
+    std::fs::rename(&dir, dir.with_extension(format!("{stream}.done"))).unwrap();
+}
+
+#[tokio::test]
+async fn a_process_that_ends_as_it_removes_its_stream_leaves_nothing_in_the_ledger() {
+    let db = open!();
+    let journals = Journals::new();
+    ends_while_removing(&db, &journals).await;
+    assert_eq!(db.int("SELECT count(*) FROM zmsg_ledger").await, Some(16));
+    // While the database is away the directory stays: it alone tells whose the rows are.
+    db.store.deaf.store(true, SeqCst);
+    assert_eq!(journals.recover(&db).await.unwrap(), Recovered::default());
+    assert_eq!(journals.streams().len(), 1);
+    db.store.deaf.store(false, SeqCst);
+
+    assert_eq!(journals.recover(&db).await.unwrap(), Recovered::default());
+    assert_eq!(db.int("SELECT count(*) FROM zmsg_ledger").await, Some(0));
+    assert!(journals.streams().is_empty());
     assert_eq!(db.likes("a").await, Some(1));
 }
 
