@@ -33,6 +33,10 @@ pub(super) fn check(history: &History, tables: &Tables) -> Verdict {
     verdict.of_order(history, tables);
     let strange = tables.strange.iter().map(|it| format!("a dead letter of another: {it}"));
     verdict.problems.extend(strange);
+    if tables.ledger > 0 {
+        // Every stream has ended: nobody will ever ask for its rows, or remove them.
+        verdict.problems.push(format!("{} rows stay behind in the ledger", tables.ledger));
+    }
     verdict
 }
 
@@ -223,6 +227,7 @@ mod tests {
         let verdict = checked(&["S 1 periodic-tag 2 0"], &["shared row_0 0 [1] - -"]);
         assert_eq!(sums(&verdict), (0, 1));
         assert!(!checked(&[], &["dead row_1 no row"]).problems.is_empty());
+        assert_eq!(checked(&[], &["ledger 16"]).problems.len(), 1);
     }
 
     #[test]
