@@ -29,6 +29,7 @@ use plan::{Plan, Store, Stores};
 use points::Points;
 use postgres::Server;
 use report::Report;
+use run::Done;
 use state::State;
 
 /// What is killed, how often, and where the report goes.
@@ -122,7 +123,7 @@ fn many(
         let plan = args.plan(number, points, stores);
         let done = run::play(&plan, program, server)?;
         if !done.problems.is_empty() {
-            tell_failure(args, number, &done.problems);
+            tell_failure(args, number, &done);
         }
         state.add(number, &plan, done, begun.elapsed());
         if told.elapsed() > TOLD_EVERY {
@@ -155,13 +156,17 @@ fn one(
     println!("{plan:#?}");
     let done = run::play(&plan, program, server)?;
     println!("{:#?}", done.totals);
-    ensure!(done.problems.is_empty(), "\n{}", done.problems.join("\n"));
-    Ok(())
+    if done.problems.is_empty() {
+        return Ok(());
+    }
+    tell_failure(args, number, &done);
+    bail!("the run is not as it should be");
 }
 
-fn tell_failure(args: &Args, number: u64, problems: &[String]) {
+fn tell_failure(args: &Args, number: u64, done: &Done) {
     println!("run {number} FAILED:");
-    problems.iter().take(8).for_each(|problem| println!("  {problem}"));
+    done.problems.iter().take(20).for_each(|problem| println!("  {problem}"));
+    done.left.iter().for_each(|left| println!("  what is left: {}", left.display()));
     println!("  again: {}", args.command(&format!("--only-run {number}")));
 }
 

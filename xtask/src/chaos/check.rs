@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::history::{Effect, History, Op};
+use super::run::COMPANIONS;
 use super::tables::Tables;
 
 /// What became of the writes of a run.
@@ -123,17 +124,18 @@ impl Verdict {
     fn of_order(&mut self, history: &History, tables: &Tables) {
         for (row, shared) in &tables.shared {
             let mut last: HashMap<(usize, u64), u64> = HashMap::new();
-            let mut newest = (0, 0);
+            let mut newest: HashMap<usize, (usize, u64)> = HashMap::new();
             for op in &shared.tags {
                 let Some(it) = history.ops.get(op) else { continue };
                 let before = last.insert((it.round, it.task), *op);
                 let before = before.filter(|before| before > op);
+                let newest = newest.entry(it.round / COMPANIONS).or_default();
                 let before = before.or((it.is_acked() && it.round < newest.0).then_some(newest.1));
                 if let Some(before) = before {
                     self.problems.push(format!("row {row}: {before} stands before {op}"));
                 }
                 if it.is_acked() {
-                    newest = newest.max((it.round, *op));
+                    *newest = (*newest).max((it.round, *op));
                 }
             }
         }

@@ -105,6 +105,11 @@ impl Process {
         }
     }
 
+    /// The code with which it has ended by itself, if it has.
+    pub(super) fn code(&mut self) -> Option<i32> {
+        self.child.try_wait().ok().flatten().and_then(|status| status.code())
+    }
+
     /// Kills it, waits for its end, and gives what it had still written.
     pub(super) fn kill(mut self) -> Vec<String> {
         // Behind a tracer the process itself is not our child: the end of its stdin reaches it.

@@ -156,6 +156,7 @@ impl Control {
         Plan {
             store: Store::Sqlite,
             remote: self.remote,
+            companion: false,
             segment: self.segment,
             kills: (0..KILLS).map(kill).collect(),
             sabotage: rule.map(str::to_owned),

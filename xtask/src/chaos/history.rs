@@ -55,6 +55,8 @@ pub(super) struct History {
     /// Processes that killed themselves at a failpoint.
     at_points: HashSet<usize>,
     pub(super) acked: u64,
+    /// Everything, for those who look for a cause.
+    pub(super) lines: Vec<String>,
 }
 
 impl Op {
@@ -90,6 +92,7 @@ impl Op {
 impl History {
     /// Takes a line of the process `round`.
     pub(super) fn take(&mut self, round: usize, line: &str) {
+        self.lines.push(format!("{round} {line}"));
         let mut words = line.split(' ');
         match (words.next(), words.next()) {
             (Some("S"), Some(op)) => {

@@ -29,6 +29,9 @@ pub(super) struct Plan {
     pub(super) store: Store,
     /// With a second cache tier.
     pub(super) remote: bool,
+    /// A second process works on the same database all the time, from a directory of its own, and is
+    /// killed right after the first one, again and again.
+    pub(super) companion: bool,
     /// Bytes of a file of the journal, if it is to be small.
     pub(super) segment: Option<u64>,
     /// Processes that are killed, one after the other.
@@ -127,8 +130,11 @@ impl Plan {
             _ => false,
         };
         let small = random.below(2) == 0 || kills.iter().any(needs_small);
-        let remote = random.below(4) == 0;
-        Self { store, remote, segment: small.then_some(SMALL_BYTES), kills, sabotage: None }
+        let companion = store == Store::Postgres && random.below(2) == 0;
+        // Of one process alone: what is in its memory is not shared.
+        let remote = random.below(4) == 0 && !companion;
+        let segment = small.then_some(SMALL_BYTES);
+        Self { store, remote, companion, segment, kills, sabotage: None }
     }
 }
 
@@ -145,7 +151,8 @@ impl Plan {
             Kill::new(place, ["all", "periodic", "delayed"][random.index(3)], &mut random)
         };
         let kills = (0..CALLS_OF_RUN).map(kill).collect();
-        Self { store, remote: false, segment: Some(SMALL_BYTES), kills, sabotage: None }
+        let (remote, companion, segment) = (false, false, Some(SMALL_BYTES));
+        Self { store, remote, companion, segment, kills, sabotage: None }
     }
 }
 

@@ -26,6 +26,11 @@ const FINISH_BOUND: Duration = Duration::from_secs(120);
 const ACKS_MAX: u64 = 700;
 const WORK_BOUND: Duration = Duration::from_millis(1_500);
 
+/// The numbers of the second process's writes begin so far above those of the first, and what it
+/// reports is told by rounds from here on.
+const NUMBERS: u64 = 1_000_000;
+pub(super) const COMPANIONS: usize = 1_000;
+
 /// Where the kills at no failpoint are counted.
 pub(super) const ANYWHERE: &str = "a random moment";
 
@@ -39,6 +44,9 @@ pub(super) struct Done {
     /// Kills that were planned at a failpoint, and whether the process came to it.
     pub(super) planned: Vec<(String, bool)>,
     pub(super) kills: u64,
+    /// What is left of a run that was not as it should be: its files, what its processes complained
+    /// of, and what they reported.
+    pub(super) left: Option<PathBuf>,
 }
 
 /// A run while it is played.
@@ -67,7 +75,7 @@ pub(super) fn play(plan: &Plan, program: &Program, server: Option<&Server>) -> R
     };
     // One file for all engines, whatever directory they have.
     let file = || format!("sqlite:{}", scratch.path().join("tables.db").display());
-    let run = Run {
+    let mut run = Run {
         plan,
         program,
         dir: scratch.path().join("engine"),
@@ -77,11 +85,17 @@ pub(super) fn play(plan: &Plan, program: &Program, server: Option<&Server>) -> R
         places: Vec::new(),
         done: Done::default(),
     };
-    run.whole(scratch.path(), server.zip(database.as_ref()))
+    run.whole(scratch.path(), server.zip(database.as_ref()))?;
+    if !run.done.problems.is_empty() && plan.sabotage.is_none() {
+        let reported = run.history.lines.join("\n");
+        std::fs::write(scratch.path().join("history"), reported).context("could not write")?;
+        run.done.left = Some(scratch.keep());
+    }
+    Ok(run.done)
 }
 
 impl Run<'_> {
-    fn whole(mut self, scratch: &Path, server: Option<(&Server, &Database)>) -> Result<Done> {
+    fn whole(&mut self, scratch: &Path, server: Option<(&Server, &Database)>) -> Result<()> {
         let complaints = scratch.join("complaints");
         let played = self.processes(scratch, &complaints);
         let tables = match played {
@@ -91,7 +105,7 @@ impl Run<'_> {
                 let last: Vec<&str> = said.lines().rev().take(12).collect();
                 self.done.problems.push(format!("{error:#}"));
                 self.done.problems.extend(last.into_iter().rev().map(|line| format!("  {line}")));
-                return Ok(self.done);
+                return Ok(());
             }
         };
         if let Some((server, database)) = server
@@ -99,7 +113,9 @@ impl Run<'_> {
         {
             self.done.problems.push("the engine reads other rows than are there".to_owned());
         }
-        let left = std::fs::read_dir(self.dir.join("journal")).map_or(0, Iterator::count);
+        let dirs = [&self.dir, &self.companion_dir()].map(|dir| dir.join("journal"));
+        let left: usize =
+            dirs.iter().map(|dir| std::fs::read_dir(dir).map_or(0, Iterator::count)).sum();
         if left > 0 {
             self.done.problems.push(format!("{left} streams stay behind in the journal"));
         }
@@ -107,7 +123,7 @@ impl Run<'_> {
         let verdict = check(&self.history, &tables);
         self.count(&verdict);
         self.done.problems.extend(verdict.problems);
-        Ok(self.done)
+        Ok(())
     }
 
     fn processes(&mut self, scratch: &Path, complaints: &Path) -> Result<Tables> {
@@ -117,13 +133,49 @@ impl Run<'_> {
             if kill.adopts {
                 self.orphan(&scratch.join(format!("orphan-{round}")))?;
             }
+            let companion = self.companion(kill, complaints)?;
             let args = self.args(kill);
             let process = self.start(&args, complaints, &tracer(&kill.at))?;
             let place = self.kill(round, kill, process)?;
             self.places.push(place);
+            if let Some(companion) = companion {
+                self.kill_companion(round, companion)?;
+            }
+        }
+        if self.plan.companion {
+            self.orphans.push(self.companion_dir());
         }
         let finish = self.start(&["--finish".to_owned()], complaints, &[])?;
         self.finish(finish)
+    }
+
+    /// Starts the second process, on its own directory.
+    fn companion(&self, kill: &Kill, complaints: &Path) -> Result<Option<Process>> {
+        if !self.plan.companion {
+            return Ok(None);
+        }
+        let mut args = self.shape();
+        args.extend([
+            format!("--dir={}", self.companion_dir().display()),
+            format!("--first={}", self.history.next() + NUMBERS),
+            format!("--seed={}", kill.seed ^ 1),
+            format!("--interval={}", kill.interval),
+        ]);
+        self.program.start(&args, &self.store, complaints, &[]).map(Some)
+    }
+
+    fn companion_dir(&self) -> PathBuf {
+        self.dir.with_file_name("companion")
+    }
+
+    fn kill_companion(&mut self, round: usize, mut companion: Process) -> Result<()> {
+        let code = companion.code();
+        for line in companion.kill() {
+            self.history.take(round + COMPANIONS, &line);
+        }
+        ensure!(code.is_none(), "the second process ended by itself");
+        self.done.kills += 1;
+        Ok(())
     }
 
     /// Moves what was left in the journal to another directory, as if its machine's disk was brought
@@ -144,6 +196,13 @@ impl Run<'_> {
         all.extend_from_slice(args);
         let orphans = self.orphans.iter();
         all.extend(orphans.flat_map(|it| ["--adopt".to_owned(), it.display().to_string()]));
+        all.extend(self.shape());
+        self.program.start(&all, &self.store, complaints, tracer)
+    }
+
+    /// What all processes of the run have in common.
+    fn shape(&self) -> Vec<String> {
+        let mut all = Vec::new();
         if let Some(bytes) = self.plan.segment {
             all.extend(["--segment".to_owned(), bytes.to_string()]);
         }
@@ -153,7 +212,10 @@ impl Run<'_> {
         if self.plan.remote {
             all.push("--remote".to_owned());
         }
-        self.program.start(&all, &self.store, complaints, tracer)
+        if self.plan.companion {
+            all.push("--shared".to_owned());
+        }
+        all
     }
 
     fn args(&self, kill: &Kill) -> Vec<String> {

@@ -229,6 +229,7 @@ mod tests {
             )]),
             planned: vec![("zmsg::store::held".to_owned(), true), ("x".to_owned(), false)],
             kills: 3,
+            left: None,
         }
     }
 
@@ -239,6 +240,7 @@ mod tests {
         let plan = Plan {
             store: Store::Sqlite,
             remote: false,
+            companion: false,
             segment: None,
             kills: vec![],
             sabotage: None,

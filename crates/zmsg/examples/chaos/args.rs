@@ -39,6 +39,9 @@ pub(crate) struct Args {
     /// Bytes of one file of the journal
     #[arg(long)]
     pub(crate) segment: Option<u64>,
+    /// Other processes work on the same database
+    #[arg(long)]
+    pub(crate) shared: bool,
     /// With a second cache tier, in memory
     #[arg(long)]
     pub(crate) remote: bool,

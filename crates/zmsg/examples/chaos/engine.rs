@@ -29,7 +29,7 @@ pub(crate) fn config(args: &Args) -> Config {
     config.queue.retry_cap = Duration::from_millis(100);
     // Each kill may spend one.
     config.queue.attempts_max = 1_000;
-    config.filter.single_node = true;
+    config.filter.single_node = !args.shared;
     config
 }
 
