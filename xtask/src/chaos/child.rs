@@ -83,7 +83,7 @@ impl Program {
         let (sender, lines) = channel();
         let reader = std::thread::spawn(move || {
             for line in BufReader::new(out).lines() {
-                // A last line without its end was cut by the kill, and says nothing.
+                // Each line is one short write to the pipe, so that a kill cuts none of them.
                 let Ok(line) = line else { return };
                 if sender.send(line).is_err() {
                     return;

@@ -65,7 +65,7 @@ pub(super) enum Place {
     Start(u64),
 }
 
-/// So many kills of a run are at failpoints, at least.
+/// So many kills of a run are at failpoints, or one more where one needs another before.
 const POINTS: usize = 5;
 
 /// What must happen before, so that a process can come to a failpoint.
@@ -106,23 +106,31 @@ const CALLS_OF_RUN: u64 = 8;
 pub(super) const SMALL_BYTES: u64 = 32 << 10;
 
 impl Plan {
-    /// The run with this number. Runs take the stores in turn, and the failpoints of each in turn.
+    /// The run with this number. Runs take the failpoints in turn, some each, and when all had their
+    /// turn the same ones on the next store.
     pub(super) fn of(seed: u64, run: u64, points: &Points, stores: &[Store]) -> Self {
         let mut random = Random::of(seed, run);
-        let turn = run / stores.len() as u64;
-        let store = stores[index(run, stores.len())];
-        let of_store: Vec<&String> = points.all().iter().filter(|name| store.has(name)).collect();
+        let lots = points.all().len().div_ceil(POINTS);
+        let lot = index(run, lots);
+        let names = &points.all()[lot * POINTS..((lot + 1) * POINTS).min(points.all().len())];
+        let turn = run / lots as u64;
+        let store = store_of(names, lot as u64, turn, stores);
         let mut kills = Vec::new();
-        for at in 0..POINTS as u64 {
+        for name in names.iter().filter(|name| store.has(name)) {
             if random.below(2) == 0 {
                 kills.push(Kill::anywhere(&mut random));
             }
-            let name = of_store[index(turn * POINTS as u64 + at, of_store.len())];
-            if let Some((_, before)) = BEFORE.iter().find(|(then, _)| then == name) {
+            if let Some((_, before)) = BEFORE.iter().find(|(then, _)| *then == name.as_str()) {
                 kills.push(Kill::at(before, 1, &mut random));
             }
-            let often = !is_at_start(name) && !is_of_small_files(name);
-            let hit = if often { [1, 1, 2, 3, 6, 20][random.index(6)] } else { 1 };
+            // A process has to have written something, for the next one to recover.
+            if is_at_start(name) && kills.last().is_none_or(|kill: &Kill| !kill.writes()) {
+                let acks = Place::Acks(20 + random.below(200), random.below(3_000));
+                kills.push(Kill { interval: 200, ..Kill::new(acks, "periodic", &mut random) });
+            }
+            let once = is_at_start(name) || is_at_end(name) || is_of_small_files(name);
+            let once = once || turn == 0;
+            let hit = if once { 1 } else { [1, 1, 2, 3, 6, 20][random.index(6)] };
             kills.push(Kill::at(name, hit, &mut random));
         }
         let needs_small = |kill: &Kill| match &kill.at {
@@ -136,6 +144,18 @@ impl Plan {
         let segment = small.then_some(SMALL_BYTES);
         Self { store, remote, companion, segment, kills, sabotage: None }
     }
+}
+
+/// The store for failpoints in their n-th turn: each in turn, but every other time that which has most
+/// of them.
+fn store_of(names: &[String], lot: u64, turn: u64, stores: &[Store]) -> Store {
+    let has = |store: &Store| names.iter().filter(|name| store.has(name)).count();
+    if stores.iter().all(|store| has(store) == names.len()) {
+        return stores[index(lot + turn, stores.len())];
+    }
+    let in_turn = stores[index(lot + turn / 2, stores.len())];
+    let of_most = stores.iter().copied().max_by_key(has).filter(|_| turn.is_multiple_of(2));
+    of_most.unwrap_or(in_turn)
 }
 
 impl Plan {
@@ -189,6 +209,15 @@ impl Kill {
         Self::new(place, mix, random)
     }
 
+    /// Whether its process comes to writing, most likely.
+    fn writes(&self) -> bool {
+        match &self.at {
+            Place::Point(name, _) => !is_at_start(name) && !is_at_end(name),
+            Place::Call(..) | Place::Acks(..) => true,
+            Place::Start(_) => false,
+        }
+    }
+
     pub(super) fn new(at: Place, mix: &'static str, random: &mut Random) -> Self {
         let interval = [3, 8, 30, 200][random.index(4)];
         Self { at, mix, interval, seed: random.next() >> 1, adopts: random.below(12) == 0 }
@@ -200,7 +229,7 @@ fn mix_for(name: &str, random: &mut Random) -> &'static str {
     let own = match name {
         _ if name.starts_with("zmsg-queue") || name.starts_with("zmsg::delay") => "delayed",
         _ if name.starts_with("zmsg::store") => "store",
-        _ if name.starts_with("zmsg-store") => "all",
+        _ if name.starts_with("zmsg-store") || name.starts_with("zmsg::apply") => "all",
         _ => "periodic",
     };
     if random.below(3) == 0 { "all" } else { own }
@@ -209,6 +238,11 @@ fn mix_for(name: &str, random: &mut Random) -> &'static str {
 /// Whether processes come to a failpoint while they open the engine, and once or not at all.
 fn is_at_start(name: &str) -> bool {
     ["::open::", "::recovery::", "::streams::", "::adopt::"].iter().any(|part| name.contains(part))
+}
+
+/// Whether processes come to a failpoint only if they close their engine.
+pub(super) fn is_at_end(name: &str) -> bool {
+    name.contains("::close::")
 }
 
 fn is_of_small_files(name: &str) -> bool {
@@ -334,7 +368,7 @@ mod tests {
     #[test]
     fn every_failpoint_has_its_turn_on_every_store_that_has_it() {
         let mut planned = std::collections::BTreeSet::new();
-        for run in 0..4 {
+        for run in 0..6 {
             let plan = Plan::of(1, run, &points(), &BOTH);
             let name = |kill: Kill| match kill.at {
                 Place::Point(name, _) => Some((plan.store, name)),

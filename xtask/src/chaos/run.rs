@@ -10,7 +10,7 @@ use zmsg_testbed::Database;
 use super::check::{Verdict, check};
 use super::child::{Next, Process, Program};
 use super::history::{Effect, History};
-use super::plan::{Kill, Place, Plan, Store};
+use super::plan::{Kill, Place, Plan, Store, is_at_end};
 use super::postgres::Server;
 use super::state::Counts;
 use super::tables::Tables;
@@ -23,7 +23,7 @@ const FINISH_BOUND: Duration = Duration::from_secs(120);
 
 /// After so many acknowledgements, or so long, a process that does not come to its failpoint is killed
 /// all the same.
-const ACKS_MAX: u64 = 700;
+const ACKS_MAX: u64 = 1_500;
 const WORK_BOUND: Duration = Duration::from_millis(1_500);
 
 /// The numbers of the second process's writes begin so far above those of the first, and what it
@@ -227,7 +227,7 @@ impl Run<'_> {
         ];
         if let Place::Point(name, hit) = &kill.at {
             args.push(format!("--kill-at={name}:{hit}"));
-            if name.contains("::close::") {
+            if is_at_end(name) {
                 args.push("--writes=60".to_owned());
             }
         }
