@@ -142,9 +142,8 @@ impl Run<'_> {
                 self.kill_companion(round, companion)?;
             }
         }
-        if self.plan.companion {
-            self.orphans.push(self.companion_dir());
-        }
+        // It may have been killed each time before it made its directory.
+        self.orphans.extend(Some(self.companion_dir()).filter(|dir| dir.exists()));
         let finish = self.start(&["--finish".to_owned()], complaints, &[])?;
         self.finish(finish)
     }
