@@ -26,7 +26,11 @@ pub(super) struct Process {
     lines: Receiver<String>,
     reader: Option<JoinHandle<()>>,
     stdin: Option<ChildStdin>,
+    is_traced: bool,
 }
+
+/// How long a traced process may take to see that its stdin has ended.
+const TRACED_END: Duration = Duration::from_secs(10);
 
 /// What comes next from a process.
 #[derive(Debug, PartialEq, Eq)]
@@ -91,7 +95,7 @@ impl Program {
             }
         });
         let stdin = child.stdin.take();
-        Ok(Process { child, lines, reader: Some(reader), stdin })
+        Ok(Process { child, lines, reader: Some(reader), stdin, is_traced: !tracer.is_empty() })
     }
 }
 
@@ -112,8 +116,12 @@ impl Process {
 
     /// Kills it, waits for its end, and gives what it had still written.
     pub(super) fn kill(mut self) -> Vec<String> {
-        // Behind a tracer the process itself is not our child: the end of its stdin reaches it.
-        drop(self.stdin.take());
+        if self.is_traced {
+            // Not the tracer first: the calls of what it traced would fail from then on. The end of its
+            // stdin reaches the process itself.
+            drop(self.stdin.take());
+            let _ = self.end(TRACED_END);
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
         if let Some(reader) = self.reader.take() {
