@@ -141,10 +141,11 @@ impl Backlog {
         self.log.wait(self.log.last_seq(), Durability::Flushed).await
     }
 
-    /// Whether the log takes no more because its disk failed.
-    pub(super) fn has_failed(&self) -> bool {
-        let probe = self.log.checkpoint(0);
-        probe.is_err_and(|error| error.kind() != ErrorKind::Closed)
+    /// Whether the log failed before it wrote this record: it never will.
+    pub(super) fn never_writes(&self, seq: u64) -> bool {
+        let failure =
+            self.log.checkpoint(0).err().filter(|error| error.kind() != ErrorKind::Closed);
+        failure.is_some() && self.log.stats().written_seq < seq
     }
 
     pub(super) fn last_seq(&self) -> u64 {

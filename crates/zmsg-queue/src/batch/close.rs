@@ -9,7 +9,6 @@ use tokio::time::timeout;
 use zmsg_core::{Error, ErrorKind, Result};
 
 use super::backlog::Backlog;
-use super::config::BatchStorage;
 use super::dead::ended_early;
 use super::inner::Inner;
 use super::lane::text_of;
@@ -92,18 +91,19 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let report = AssertUnwindSafe(self.finish()).catch_unwind().await.unwrap_or_else(|panic| {
             let error = Error::new(ErrorKind::Unexpected, "the end of a batch queue panicked");
             let error = error.with_context("panic", text_of(&*panic));
-            BatchCloseReport { error: Some(error), ..BatchCloseReport::default() }
+            let lost = self.state().pending();
+            BatchCloseReport { lost, error: Some(error), ..BatchCloseReport::default() }
         });
         self.report.send_replace(Some(report));
         self.idle.notify_waiters();
     }
 
     async fn finish(&self) -> BatchCloseReport {
-        let stats = self.counters.read();
-        let mut report =
-            BatchCloseReport { sent: stats.sent, buried: stats.buried, ..Default::default() };
-        let (bodies, unwritable, stuck, pending) = {
+        let mut report = BatchCloseReport::default();
+        let (bodies, unwritable, stuck, stuck_alone, pending) = {
             let mut state = self.whole_state();
+            let stats = self.counters.read();
+            (report.sent, report.buried) = (stats.sent, stats.buried);
             state.finishing = true;
             state.leftovers.sort_by_key(|leftover| leftover.flight);
             let interrupted = state.leftovers.iter().filter(|leftover| leftover.interrupted);
@@ -111,7 +111,8 @@ impl<T: Send + Sync + 'static> Inner<T> {
             let left: usize = state.leftovers.iter().map(|leftover| leftover.places.len()).sum();
             report.lost = state.stranded;
             let (bodies, unwritable) = self.bodies(&state);
-            (bodies, unwritable, (state.in_flight() - left) as u64, state.pending())
+            let (stuck, alone) = (state.in_flight() - left, state.alone_in_flight());
+            (bodies, unwritable, stuck as u64, alone as u64, state.pending())
         };
         report.stuck = stuck;
         let Some(backlog) = &self.backlog else {
@@ -121,8 +122,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let end = backlog.last_seq() + 1;
         let (written, error) = self.write_down(backlog, &bodies).await;
         report.error = error.or(unwritable.1);
-        let durable = matches!(self.config.storage, BatchStorage::Durable { .. });
-        let gone = bodies.len() as u64 - written + unwritable.0 + if durable { 0 } else { stuck };
+        let gone = bodies.len() as u64 - written + unwritable.0 + stuck_alone;
         report.lost += gone;
         report.left_in_log = pending - gone;
         let end = if written > 0 { end } else { backlog.last_seq() + 1 };

@@ -115,7 +115,7 @@ pub enum OnDeadFull {
 pub struct BatchConfig {
     /// Where items wait.
     pub storage: BatchStorage,
-    /// What `enqueue` waits for, where all items go through the log.
+    /// What `enqueue` waits for, of an item that goes through the log.
     pub acknowledge: Durability,
     /// The log: when it syncs, its bounds, compression.
     pub log: LogOptions,

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use tokio::time::sleep;
 
@@ -134,21 +135,20 @@ impl<T: Send + Sync + 'static> Inner<T> {
     /// Items were delivered.
     pub(super) fn settle(&self, flight: &mut Flight<T>, done: &[u32]) {
         if !done.is_empty() {
-            add(&self.counters.sent, done.len() as u64);
-            self.forget(flight, done);
+            self.forget(flight, done, &self.counters.sent);
         }
     }
 
     /// Items need no further delivery: that is written down, and their room is free.
-    fn forget(&self, flight: &mut Flight<T>, places: &[u32]) {
+    fn forget(&self, flight: &mut Flight<T>, places: &[u32], counter: &AtomicU64) {
         // With others on their way, or items in front whose place in the log is behind, what lies
         // between the first and the last of a flight need not be of that flight.
         let in_line = self.config.order == BatchOrder::Strict;
         let settlement = flight.settle(places, in_line);
-        self.apply(flight.number, settlement);
+        self.apply(flight.number, settlement, counter);
     }
 
-    fn apply(&self, flight: u64, settlement: Settlement) {
+    fn apply(&self, flight: u64, settlement: Settlement, counter: &AtomicU64) {
         let Settlement { spans, settled, low } = settlement;
         if let Some(backlog) = self.backlog.as_ref().filter(|_| !spans.is_empty()) {
             backlog.done(&spans);
@@ -156,6 +156,8 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let (below, idle) = {
             let mut state = self.state();
             state.settle(flight, settled, low);
+            // In the lock: a report finds each item in one place.
+            add(counter, settled.items as u64);
             // What the end of the queue writes down lies behind all others: it is not passed over.
             let backlog = self.backlog.as_ref().filter(|_| !state.finishing);
             let end = backlog.map(|backlog| backlog.last_seq() + 1);
@@ -202,8 +204,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         if self.keep(&mut corpses).await.is_err() {
             return Err(flight);
         }
-        add(&self.counters.buried, places.len() as u64);
-        self.forget(&mut flight, &places);
+        self.forget(&mut flight, &places, &self.counters.buried);
         Ok(())
     }
 
@@ -234,10 +235,9 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let places: Vec<_> = dead.iter().map(|dead| dead.place).collect();
         let (number, settlement) = (flight.number, flight.settle(&places, false));
         let letters = self.letters(flight, dead);
-        add(&self.counters.buried, letters.len() as u64);
         let dropped = kept.fill_reserved(letters);
         add(&self.counters.dead_dropped, dropped);
-        self.apply(number, settlement);
+        self.apply(number, settlement, &self.counters.buried);
         Ok(())
     }
 

@@ -42,6 +42,9 @@ struct Shard<T> {
     closed: bool,
 }
 
+/// Room for so many items is kept.
+const SPARE_MAX: usize = 4_096;
+
 /// How many items go together.
 const PIECE: usize = 64;
 
@@ -117,7 +120,7 @@ impl<T> Inbox<T> {
             shards: (0..shards).map(|_| shard()).collect(),
             tickets: Alone(AtomicU64::new(1)),
             marks: Alone(Marks {
-                limit: AtomicU64::new(1 + items_max as u64),
+                limit: AtomicU64::new((items_max as u64).saturating_add(1)),
                 wake_at: AtomicU64::new(1),
             }),
             item_bytes,
@@ -163,7 +166,7 @@ impl<T> Inbox<T> {
         let mut first = self.tickets.0.load(Relaxed);
         loop {
             let limit = self.marks.0.limit.load(Relaxed);
-            if first + count > limit {
+            if first.saturating_add(count) > limit {
                 return None;
             }
             let next = first + count;
@@ -188,6 +191,11 @@ impl<T> Inbox<T> {
         let wake =
             next > mark && marks.wake_at.compare_exchange(mark, u64::MAX, Relaxed, Relaxed).is_ok();
         Posted { first, wake: wake || next == limit }
+    }
+
+    /// What each item counts for.
+    pub(super) fn item_bytes(&self) -> usize {
+        self.item_bytes as usize
     }
 
     /// How many more there is room for.
@@ -225,6 +233,8 @@ impl<T> Inbox<T> {
             } else {
                 sorter.early.append(&mut taken);
             }
+            // What a burst needed is not kept for ever, in each shard.
+            taken.shrink_to(SPARE_MAX);
             sorter.spare = taken;
         }
         if sorter.early.is_empty() {
@@ -237,6 +247,7 @@ impl<T> Inbox<T> {
             (begin..).zip(&sorter.early).take_while(|(seq, entry)| entry.seq == *seq).count();
         sorter.next += whole as u64;
         sorter.early.drain(..whole).for_each(put);
+        sorter.early.shrink_to(SPARE_MAX);
     }
 
     /// The consumer is to be woken when there are `more` items than it has seen. It has to empty the
@@ -365,5 +376,25 @@ mod tests {
             let now = taken(&inbox, &mut Sorter::default()).len() as u64;
             assert!(now >= accepted.load(Relaxed), "accepted after it was emptied");
         });
+    }
+
+    #[test]
+    fn what_a_burst_needed_is_not_kept_in_each_shard() {
+        let inbox: Inbox<u64> = Inbox::new(50_000, 8);
+        let mut sorter = Sorter::default();
+        for _ in 0..64 {
+            std::thread::scope(|threads| {
+                threads.spawn(|| {
+                    for item in 0..50_000 {
+                        inbox.post(item, &SystemClock).unwrap();
+                    }
+                });
+            });
+            assert_eq!(taken(&inbox, &mut sorter).len(), 50_000);
+            inbox.make_room(50_000);
+        }
+        let kept = inbox.shards.iter().map(|shard| locked(&shard.0).items.capacity());
+        let kept = kept.max().unwrap().max(sorter.spare.capacity());
+        assert!(kept <= 2 * SPARE_MAX, "{kept}");
     }
 }

@@ -13,6 +13,7 @@ use super::breaker::Admission;
 use super::entry::Entry;
 use super::flight::Flight;
 use super::handler::Batch;
+use super::inbox::Inbox;
 use super::inner::Inner;
 use super::state::Look;
 use super::stats::add;
@@ -25,7 +26,12 @@ impl<T: Send + Sync + 'static> Inner<T> {
     /// Delivers the batches of a lane until the queue is drained or stopped.
     pub(super) async fn run_lane(self: Arc<Self>, lane: usize) {
         while let Some((number, entries)) = self.next_batch(lane).await {
-            self.deliver(number, lane, entries).await;
+            // What panics in there is code of the user: an item that cannot even be dropped.
+            let delivery = AssertUnwindSafe(self.deliver(number, lane, entries)).catch_unwind();
+            if let Err(panic) = delivery.await {
+                add(&self.counters.panics, 1);
+                tracing::error!(panic = text_of(&*panic), "the end of a batch panicked");
+            }
         }
     }
 
@@ -52,6 +58,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let mut state = self.whole_state();
         loop {
             let look = state.look(lane, &cut, now);
+            let item_bytes = self.inbox.as_ref().map_or(1, Inbox::item_bytes);
             let more = match &look {
                 Look::Batch(..) => {
                     let others = self.config.in_flight_max > 1;
@@ -67,7 +74,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 }
                 Look::End => return look,
                 Look::Nothing => 1,
-                Look::After(_) => state.lacks(lane, &cut),
+                Look::After(_) => state.lacks(lane, &cut, item_bytes),
             };
             let Some(inbox) = &self.inbox else { return look };
             inbox.arm(&state.sorter, more);

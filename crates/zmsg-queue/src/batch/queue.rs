@@ -224,8 +224,9 @@ impl<T: Send + Sync + 'static> BatchQueue<T> {
     }
 
     /// Enqueues the dead letters among the oldest `max` anew, behind everything else and under new
-    /// ids, and forgets them as letters. How many it did. What cannot be read stays, and so does a
-    /// letter of a queue in memory that is still held elsewhere.
+    /// ids, and forgets them as letters. How many it did. What cannot be read or written stays, and so
+    /// does a letter of a queue in memory that is still held elsewhere, or whose batch was when it died
+    /// and is shared with other letters.
     ///
     /// # Errors
     /// As [`enqueue`](Self::enqueue), and what the log of the dead letters says; letters before the

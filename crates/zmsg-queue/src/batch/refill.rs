@@ -22,6 +22,14 @@ use super::stats::add;
 /// The most items that are read at once.
 const CHUNK: usize = 1_024;
 
+/// Why nothing was read.
+enum Unread {
+    /// The disk said so; it may say something else the next time.
+    Now(Error),
+    /// It was not written, and will not be: the log failed, or was closed.
+    Never(Error),
+}
+
 /// How much may be read.
 #[derive(Debug, Clone, Copy)]
 struct Room {
@@ -72,11 +80,11 @@ impl<T: Send + Sync + 'static> Inner<T> {
                         return;
                     }
                 }
-                Ok(Err(error)) if backlog.has_failed() => {
+                Ok(Err(Unread::Never(error))) => {
                     self.strand(&error);
                     return;
                 }
-                Ok(Err(error)) => {
+                Ok(Err(Unread::Now(error))) => {
                     failures += 1;
                     tracing::error!(%error, failures, "could not read the log of a batch queue");
                     let pause = self.config.backoff.delay(failures);
@@ -104,18 +112,30 @@ impl<T: Send + Sync + 'static> Inner<T> {
         Ask::Read(Room { from: state.disk_next, items: items.min(CHUNK), bytes })
     }
 
-    async fn read(&self, backlog: &Backlog, mut reader: Reader, room: Room) -> Result<Chunk> {
+    async fn read(
+        &self,
+        backlog: &Backlog,
+        mut reader: Reader,
+        room: Room,
+    ) -> std::result::Result<Chunk, Unread> {
         loop {
             let found = Arc::clone(&self.found);
             let reading = tokio::task::spawn_blocking(move || read(reader, room, &found.done));
             let chunk = reading.await.map_err(|error| {
-                Error::new(ErrorKind::Unexpected, "reading ended early").with_source(error)
-            })??;
+                let error =
+                    Error::new(ErrorKind::Unexpected, "reading ended early").with_source(error);
+                Unread::Now(error)
+            })?;
+            let unread = |error| match backlog.never_writes(room.from) {
+                true => Unread::Never(error),
+                false => Unread::Now(error),
+            };
+            let chunk = chunk.map_err(unread)?;
             if !chunk.records.is_empty() || chunk.next > room.from {
                 return Ok(chunk);
             }
             // Appended, and not yet written.
-            backlog.readable(chunk.reader.position()).await?;
+            backlog.readable(chunk.reader.position()).await.map_err(Unread::Never)?;
             reader = chunk.reader;
         }
     }

@@ -76,6 +76,8 @@ struct Flying {
     low: u64,
     since: Millis,
     items: usize,
+    /// Of them, those in memory alone.
+    alone: usize,
 }
 
 /// Where a queue stands in its life.
@@ -224,13 +226,16 @@ impl<T> State<T> {
         let since = entries.first().map_or(now, |entry| entry.at);
         let flight = self.next_flight;
         self.next_flight += 1;
-        self.flights.insert(flight, Flying { low, since, items: count });
+        let alone = entries.iter().filter(|entry| !entry.is_logged()).count();
+        self.flights.insert(flight, Flying { low, since, items: count, alone });
         Look::Batch(flight, entries)
     }
 
-    /// How many more items make a batch of a lane full.
-    pub(super) fn lacks(&self, lane: usize, cut: &Cut) -> usize {
-        cut.items.saturating_sub(self.lanes[lane].waiting.len())
+    /// How many more items, of so many bytes each, make a batch of a lane full.
+    pub(super) fn lacks(&self, lane: usize, cut: &Cut, item_bytes: usize) -> usize {
+        let lane = &self.lanes[lane];
+        let bytes = cut.bytes.saturating_sub(lane.bytes).div_ceil(item_bytes.max(1));
+        cut.items.saturating_sub(lane.waiting.len()).min(bytes)
     }
 
     /// Whether there is anything in a lane.
@@ -246,6 +251,7 @@ impl<T> State<T> {
         self.logged -= settled.logged;
         let Some(flying) = self.flights.get_mut(&flight) else { return };
         flying.items -= settled.items;
+        flying.alone -= settled.items - settled.logged;
         flying.low = low;
         if flying.items == 0 {
             self.flights.remove(&flight);
@@ -275,6 +281,13 @@ impl<T> State<T> {
     /// How many items are on their way.
     pub(super) fn in_flight(&self) -> usize {
         self.flights.values().map(|flying| flying.items).sum()
+    }
+
+    /// How many of those are in memory alone, but for those of flights that were stopped.
+    pub(super) fn alone_in_flight(&self) -> usize {
+        let stopped = |number| self.leftovers.iter().any(|leftover| leftover.flight == number);
+        let flying = self.flights.iter().filter(|(number, _)| !stopped(**number));
+        flying.map(|(_, flying)| flying.alone).sum()
     }
 
     /// What a queue that stopped has in memory alone, in order.

@@ -144,7 +144,10 @@ impl State {
     }
 
     async fn give_up(&mut self) {
-        if let Self::Open(letters) = std::mem::replace(self, Self::Unknown) {
+        // One that is closed stays so: its directory is the next queue's.
+        if matches!(self, Self::Open(_))
+            && let Self::Open(letters) = std::mem::replace(self, Self::Unknown)
+        {
             // It failed: what it has to say is known.
             let _ = letters.log.close().await;
         }

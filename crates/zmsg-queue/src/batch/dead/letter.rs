@@ -82,7 +82,10 @@ impl<T> Held<T> {
     pub(in crate::batch) fn into_inner(self) -> Result<T, Self> {
         match self.0 {
             Holder::Alone(item) => Arc::try_unwrap(item).map_err(|item| Self(Holder::Alone(item))),
-            shared @ Holder::InBatch(..) => Err(Self(shared)),
+            Holder::InBatch(entries, at) => match Arc::try_unwrap(entries) {
+                Ok(mut entries) => Ok(entries.swap_remove(at).item),
+                Err(entries) => Err(Self(Holder::InBatch(entries, at))),
+            },
         }
     }
 }

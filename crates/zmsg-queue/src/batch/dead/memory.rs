@@ -27,7 +27,7 @@ impl<T> InMemory<T> {
         Self { kept: Mutex::new(Kept { letters: VecDeque::new(), reserved: 0 }), bound }
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::batch) fn len(&self) -> usize {
         locked(&self.kept).letters.len()
     }
 

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use zmsg_core::ErrorKind;
-use zmsg_queue::batch::{BatchConfig, BatchSize, BatchStorage, Content, DeadLetter, OnDeadFull};
+use zmsg_core::{Error, ErrorKind};
+use zmsg_queue::batch::{
+    BatchConfig, BatchQueue, BatchSize, BatchStorage, Content, DeadLetter, OnDeadFull,
+};
 
 use super::rig::{Do, PATIENCE, Sink, open, started, storages, until, with};
 
@@ -209,4 +211,55 @@ async fn a_long_error_of_the_sink_is_cut_and_buried() {
     queue.drained().await;
     let letters = queue.dead_letters(1).await.unwrap();
     assert!(letters[0].error.starts_with('x') && letters[0].error.len() < 5_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_call_that_ends_after_the_close_opens_no_log_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = || BatchStorage::Durable { dir: dir.path().join("q") };
+    let (block, blocked) = std::sync::mpsc::channel::<()>();
+    let blocked = std::sync::Mutex::new(blocked);
+    let handler = move |batch: zmsg_queue::batch::Batch<u64>| {
+        if batch[0] > 0 {
+            #[expect(clippy::disallowed_methods, reason = "on a runtime of many threads")]
+            let _ = tokio::task::block_in_place(|| blocked.lock().unwrap().recv());
+        }
+        async { Err::<zmsg_queue::batch::Outcome, _>(Error::new(ErrorKind::InvalidData, "bad")) }
+    };
+    let config = BatchConfig { batch_size: BatchSize::Fixed(1), ..with(storage()) };
+    let tracker = tokio_util::task::TaskTracker::new();
+    let queue = BatchQueue::builder(config).tracker(tracker).open(handler).await.unwrap();
+    queue.start().unwrap();
+    queue.enqueue(0).await.unwrap();
+    queue.drained().await;
+    queue.enqueue(1).await.unwrap();
+    until(&queue, |queue| queue.stats().in_flight == 1).await;
+    assert_eq!(queue.close(Duration::ZERO).await.stuck, 1);
+    drop(block);
+    until(&queue, |queue| queue.stats().errors == 2).await;
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+        let refused = queue.dead_letters_len().await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Closed);
+    }
+    let next = open(with(storage()), &Sink::new()).await;
+    assert_eq!((next.dead_letters_len().await.unwrap(), next.stats().recovered), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_whose_batch_was_held_when_it_died_is_retried_once_it_is_let_go() {
+    let held = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let keep = std::sync::Arc::clone(&held);
+    let handler = move |batch: zmsg_queue::batch::Batch<u64>| {
+        keep.lock().unwrap().push(batch);
+        async { Err::<zmsg_queue::batch::Outcome, _>(Error::new(ErrorKind::InvalidData, "bad")) }
+    };
+    let queue = BatchQueue::builder(with(BatchStorage::Memory)).open(handler).await.unwrap();
+    queue.start().unwrap();
+    queue.enqueue(1).await.unwrap();
+    queue.drained().await;
+    queue.pause().unwrap();
+    assert_eq!(queue.retry_dead_letters(9).await.unwrap(), 0);
+    held.lock().unwrap().clear();
+    assert_eq!(queue.retry_dead_letters(9).await.unwrap(), 1);
 }

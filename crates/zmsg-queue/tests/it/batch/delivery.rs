@@ -184,3 +184,25 @@ async fn every_number_of_the_statistics_moves() {
     assert!(stats.send_latency_avg > Duration::ZERO && stats.batch_size > 2);
     assert_eq!(queue.config().memory_items_max, 100);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_that_is_full_by_its_bytes_leaves_at_once() {
+    let sink = Sink::new();
+    let config = BatchConfig {
+        batch_size: BatchSize::Fixed(1_000),
+        batch_bytes_max: 80,
+        batch_timeout: Duration::from_secs(20),
+        ..quick(BatchConfig::memory())
+    };
+    let queue = BatchQueue::builder(config).clock(TokioClock::new());
+    let queue = queue.open_in_memory(sink.handler()).unwrap();
+    queue.start().unwrap();
+    let begin = tokio::time::Instant::now();
+    for item in 0..100 {
+        queue.enqueue(item).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    sink.until_taken(100).await;
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
+    assert!(sink.seen().calls.iter().all(|call| call.len() == 10));
+}
