@@ -23,6 +23,7 @@ const STAGES: &[Stage] = &[
     ("test", suite),
     ("feed", feed),
     ("feed, recorded messages", feed_recorded),
+    ("feed, killed and started again", feed_killed),
     ("feed (servers)", feed_on_servers),
     ("feed (servers), four processes", feed_of_processes),
     ("faults", faults),
@@ -149,6 +150,11 @@ fn feed_recorded() -> Result<Verdict> {
     }
     let line = cargo("run --release --example feed -p zmsg --").at_root();
     line.with(["--input", RECORDED, "--no-progress"]).run()?;
+    Ok(Verdict::Passed)
+}
+
+fn feed_killed() -> Result<Verdict> {
+    cargo(WITH_NET).at_root().with(["kills"]).run()?;
     Ok(Verdict::Passed)
 }
 

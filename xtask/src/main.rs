@@ -13,6 +13,8 @@ mod ci;
 mod feed;
 #[cfg(feature = "net")]
 mod faults;
+#[cfg(feature = "net")]
+mod kills;
 mod services;
 mod shell;
 mod test;
@@ -59,6 +61,12 @@ enum Command {
     #[cfg(not(feature = "net"))]
     #[command(disable_help_flag = true)]
     Chaos(admin::Args),
+    /// [--kills N] [--messages N] [--dev]: kill `feed` again and again, and let it go on each time
+    #[cfg(feature = "net")]
+    Kills(kills::Args),
+    #[cfg(not(feature = "net"))]
+    #[command(disable_help_flag = true)]
+    Kills(admin::Args),
     /// Run the benchmarks; FILTER and criterion's options are passed on
     Bench(bench::Args),
     /// up | down | status | new NAME  [--dry-run] [--dir DIR] [--steps N] --url URL
@@ -94,12 +102,14 @@ fn main() -> ExitCode {
         Command::Faults(args) => faults::run(&args),
         #[cfg(feature = "net")]
         Command::Chaos(args) => chaos::run(&args),
+        Command::Kills(args) => kills::run(&args),
         #[cfg(not(feature = "net"))]
         Command::Feed(args) => with_net("feed", &args),
         #[cfg(not(feature = "net"))]
         Command::Faults(args) => with_net("faults", &args),
         #[cfg(not(feature = "net"))]
         Command::Chaos(args) => with_net("chaos", &args),
+        Command::Kills(args) => with_net("kills", &args),
         Command::Bench(args) => bench::run(&args),
         Command::Migrate(args) => admin::run("migrate", &args),
         Command::DeadLetters(args) => admin::run("dead-letters", &args),

@@ -46,8 +46,11 @@ pub(crate) struct Args {
     #[arg(long, hide = true)]
     pub(crate) count: Option<PathBuf>,
     /// Where the embedded engine keeps its files; without it a temporary directory.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "config")]
     pub(crate) directory: Option<PathBuf>,
+    /// Go on with a run in the directory that was killed; all other arguments as they were.
+    #[arg(long, requires = "directory", conflicts_with = "reset")]
+    pub(crate) resume: bool,
     /// Stop at the first malformed line instead of counting it.
     #[arg(long)]
     pub(crate) strict: bool,

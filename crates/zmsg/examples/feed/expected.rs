@@ -48,6 +48,10 @@ impl Expected {
         self.users.entry(id).or_default()
     }
 
+    pub(crate) fn conversation(&mut self, name: &str) -> &mut Conversation {
+        self.conversations.entry(name.to_owned()).or_default()
+    }
+
     /// Adds what another task counted. Users are shared between tasks, the rest is not.
     pub(crate) fn merge(&mut self, other: Self) {
         for (id, counted) in other.users {

@@ -2,12 +2,18 @@
 //!
 //! `cargo run --release --example feed` needs no server. `--input FILE` replays a real stream;
 //! `--config zmsg.yaml` runs on the servers that the file names, `--processes 4` from several
-//! processes at once.
+//! processes at once. With `--directory DIR` it may be killed at any moment: the same line with
+//! `--resume` goes on, and the totals are exact all the same.
 
 mod args;
 mod input;
 mod workload;
+mod worker;
+mod sent;
+mod effect;
 mod expected;
+mod progress;
+mod resume;
 mod patience;
 mod processes;
 mod zipf;
@@ -15,6 +21,7 @@ mod latency;
 mod check;
 mod report;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,6 +34,7 @@ use args::Args;
 use expected::Expected;
 use input::Stream;
 use latency::Latencies;
+use progress::Progress;
 use workload::Workload;
 
 #[tokio::main]
@@ -48,31 +56,20 @@ async fn run(args: Args) -> Result<()> {
     let scratch = tempfile::tempdir().context("could not make a temporary directory")?;
     let mut config = match &args.config {
         Some(path) => Config::load(path)?,
-        None => Config::embedded(args.directory.as_deref().unwrap_or(scratch.path())),
+        None => embedded(args.directory.as_deref().unwrap_or(scratch.path())),
     };
     if let (Some(part), Some(count)) = (args.part, &args.count) {
         // A journal has one process.
         if config.directory != Config::default().directory {
             config.directory = config.directory.join(format!("process-{part}"));
         }
-        let (counted, _, closed) = replay(&open(&config).await?, &stream, &args).await?;
+        let workload = Workload::new(open(&config).await?, &args);
+        let (counted, _, closed) = replay(workload, &stream, &args).await?;
         return processes::write(count, &counted, &closed);
     }
 
     let zmsg = open(&config).await?;
-    if args.reset {
-        // What an earlier run left in the queue belongs to its rows.
-        check::drained(&zmsg).await?;
-        schema(&zmsg).rollback(1).await?;
-        schema(&zmsg).migrate().await?;
-    }
-    if !check::is_empty(&zmsg).await? {
-        bail!(
-            "{} holds the messages of an earlier run, which this run could not tell from its own; \
-             name an empty one, or say --reset",
-            place(&config)
-        );
-    }
+    let workload = begin(&zmsg, &config, &stream, &args).await?;
     println!(
         "{} messages from {} tasks of {} processes into {}",
         stream.messages.len(),
@@ -87,7 +84,7 @@ async fn run(args: Args) -> Result<()> {
         report::brief(&stream, &expected, started.elapsed());
         (expected, closed)
     } else {
-        let (expected, latencies, closed) = replay(&zmsg, &stream, &args).await?;
+        let (expected, latencies, closed) = replay(workload, &stream, &args).await?;
         let stats = zmsg.stats().await;
         report::print(&stream, &expected, &latencies, &stats, &closed, started.elapsed());
         (expected, closed)
@@ -95,14 +92,46 @@ async fn run(args: Args) -> Result<()> {
     verify(&config, &expected, &closed).await
 }
 
+/// The embedded defaults, but for one: a process that was killed keeps the delayed tasks it had
+/// leased until their lease ends. A run that goes on waits for them: seconds, not half a minute.
+fn embedded(directory: &Path) -> Config {
+    let mut config = Config::embedded(directory);
+    config.queue.lease = Duration::from_secs(3);
+    config.queue.task_timeout = Duration::from_secs(2);
+    config
+}
+
+/// Makes sure that the tables hold what the stream is to come on top of: nothing, or what a killed
+/// run had come to.
+async fn begin(zmsg: &Zmsg, config: &Config, stream: &Stream, args: &Args) -> Result<Workload> {
+    let workload = Workload::new(zmsg.clone(), args);
+    let pasts = if args.resume { resume::settle(zmsg, stream, args).await? } else { None };
+    if args.reset {
+        // What an earlier run left in the queue belongs to its rows.
+        check::drained(zmsg).await?;
+        schema(zmsg).rollback(1).await?;
+        schema(zmsg).migrate().await?;
+    }
+    if pasts.is_none() && !check::is_empty(zmsg).await? {
+        bail!(
+            "{} holds the messages of an earlier run, which this run could not tell from its own; \
+             name an empty one, or say --reset (or --resume, if it was killed)",
+            place(config)
+        );
+    }
+    let Some(directory) = &args.directory else { return Ok(workload) };
+    let progress = Progress::open(directory, args, pasts.is_some())?;
+    Ok(workload.goes_on(pasts.unwrap_or_default(), progress))
+}
+
 /// Replays the stream, or this process's part of it, and closes the engine.
 async fn replay(
-    zmsg: &Zmsg,
+    workload: Workload,
     stream: &Stream,
     args: &Args,
 ) -> Result<(Expected, Latencies, CloseReport)> {
-    let workload = Arc::new(Workload::new(zmsg.clone(), args));
-    let (expected, latencies) = workload.run(stream, args).await?;
+    let zmsg = workload.zmsg.clone();
+    let (expected, latencies) = Arc::new(workload).run(stream, args).await?;
     let closed = zmsg.close(Duration::from_secs(60)).await?;
     Ok((expected, latencies, closed))
 }
@@ -140,8 +169,6 @@ async fn verify(config: &Config, expected: &Expected, closed: &CloseReport) -> R
         println!("every total in the database equals the application's own count");
         return Ok(());
     }
-    for difference in differences.iter().take(20) {
-        eprintln!("difference: {difference}");
-    }
+    check::show(&differences);
     bail!("{} differences between the database and the application's own count", differences.len())
 }
