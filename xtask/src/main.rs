@@ -102,6 +102,7 @@ fn main() -> ExitCode {
         Command::Faults(args) => faults::run(&args),
         #[cfg(feature = "net")]
         Command::Chaos(args) => chaos::run(&args),
+        #[cfg(feature = "net")]
         Command::Kills(args) => kills::run(&args),
         #[cfg(not(feature = "net"))]
         Command::Feed(args) => with_net("feed", &args),
@@ -109,6 +110,7 @@ fn main() -> ExitCode {
         Command::Faults(args) => with_net("faults", &args),
         #[cfg(not(feature = "net"))]
         Command::Chaos(args) => with_net("chaos", &args),
+        #[cfg(not(feature = "net"))]
         Command::Kills(args) => with_net("kills", &args),
         Command::Bench(args) => bench::run(&args),
         Command::Migrate(args) => admin::run("migrate", &args),

@@ -27,6 +27,8 @@ pub(crate) enum Do {
     Hang,
     /// Takes it after that long.
     Slow(Duration),
+    /// Takes it once so many items were taken.
+    After(usize),
 }
 
 type Rule = Box<dyn Fn(&[u64]) -> Do + Send + Sync>;
@@ -111,6 +113,7 @@ impl Sink {
         match what {
             Do::Take => {}
             Do::Slow(pause) => sleep(pause).await,
+            Do::After(count) => drop(self.until_taken(count).await),
             Do::Hang => std::future::pending().await,
             Do::Fail(kind) => return Err(error(kind)),
             Do::Panic => panic!("as the test says"),
