@@ -1,4 +1,5 @@
-//! Every public future of the engine, dropped at every poll: nothing half done, nothing stuck.
+//! Futures of the engine, dropped at every poll: nothing half done, nothing stuck. Not among them:
+//! `open`, `adopt`, `get_as`, migrations and the doctor; `close` is dropped at its first poll alone.
 
 use std::cell::Cell;
 use std::pin::Pin;

@@ -119,7 +119,7 @@ async fn a_hybrid_queue_opens_although_its_items_are_of_another_type_now() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handler_that_panics_when_it_is_dropped_is_a_time_out() {
+async fn a_handler_that_panics_when_it_is_dropped_has_failed_a_try() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
