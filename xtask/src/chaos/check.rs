@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::history::{Effect, History, Op};
+use super::history::{Answer, Effect, History, Op};
 use super::run::COMPANIONS;
 use super::tables::Tables;
 
@@ -59,6 +59,7 @@ fn found(history: &History, tables: &Tables, verdict: &mut Verdict) -> HashMap<u
     };
     tables.effects.iter().for_each(|(op, n)| note(*op, *n, Effect::Own, None));
     tables.dead.iter().for_each(|(op, (n, _))| note(*op, *n, Effect::Dead, None));
+    tables.delivered.iter().for_each(|op| note(*op, 1, Effect::Delivered, None));
     tables.victims.iter().for_each(|(op, n)| note(*op, *n, Effect::Victim, None));
     for (row, shared) in &tables.shared {
         let row = Some(*row);
@@ -72,7 +73,9 @@ fn found(history: &History, tables: &Tables, verdict: &mut Verdict) -> HashMap<u
 impl Verdict {
     fn of_one(&mut self, op: u64, it: &Op, times: u64) {
         self.times.insert(op, times);
-        if times == 0 && it.is_acked() {
+        if it.answer == Answer::Refused && times > 0 {
+            self.double(op, times, &format!("{op} ({}) was refused and took effect", it.kind));
+        } else if times == 0 && it.is_kept() {
             self.lose(op, 1, &format!("{op} ({}) was acknowledged and is lost", it.kind));
         } else if times > 1 {
             self.double(op, times - 1, &format!("{op} ({}) took effect {times} times", it.kind));
@@ -123,20 +126,26 @@ impl Verdict {
     /// process had acknowledged, before that of the next one: it was recovered first.
     fn of_order(&mut self, history: &History, tables: &Tables) {
         for (row, shared) in &tables.shared {
-            let mut last: HashMap<(usize, u64), u64> = HashMap::new();
-            let mut newest: HashMap<usize, (usize, u64)> = HashMap::new();
-            for op in &shared.tags {
-                let Some(it) = history.ops.get(op) else { continue };
-                let before = last.insert((it.round, it.task), *op);
-                let before = before.filter(|before| before > op);
-                let newest = newest.entry(it.round / COMPANIONS).or_default();
-                let before = before.or((it.is_acked() && it.round < newest.0).then_some(newest.1));
-                if let Some(before) = before {
-                    self.problems.push(format!("row {row}: {before} stands before {op}"));
-                }
-                if it.is_acked() {
-                    *newest = (*newest).max((it.round, *op));
-                }
+            self.of_list(&format!("row {row}"), &shared.tags, history);
+        }
+        self.of_list("what was delivered", &tables.delivered, history);
+    }
+
+    fn of_list(&mut self, name: &str, list: &[u64], history: &History) {
+        let mut last: HashMap<(usize, u64), u64> = HashMap::new();
+        let mut newest: HashMap<usize, (usize, u64)> = HashMap::new();
+        for op in list {
+            let Some(it) = history.ops.get(op) else { continue };
+            let before = last.insert((it.round, it.task), *op);
+            let before = before.filter(|before| before > op);
+            let newest = newest.entry(it.round / COMPANIONS).or_default();
+            let ordered = it.is_kept() && it.route() != "lanes";
+            let before = before.or((ordered && it.round < newest.0).then_some(newest.1));
+            if let Some(before) = before {
+                self.problems.push(format!("{name}: {before} stands before {op}"));
+            }
+            if ordered {
+                *newest = (*newest).max((it.round, *op));
             }
         }
     }
@@ -230,6 +239,28 @@ mod tests {
         assert_eq!(sums(&verdict), (0, 1));
         assert!(!checked(&[], &["dead row_1 no row"]).problems.is_empty());
         assert_eq!(checked(&[], &["ledger 16"]).problems.len(), 1);
+    }
+
+    #[test]
+    fn an_item_of_a_batch_queue_is_delivered_once_in_order_if_its_log_had_it() {
+        let lines = ["S 1 batch-own 0 0", "A 1 LocalDisk", "S 2 batch-own 0 0", "A 2 LocalDisk"];
+        assert!(checked(&lines, &["delivered 1", "delivered 2"]).problems.is_empty());
+        assert_eq!(sums(&checked(&lines, &["delivered 1"])), (1, 0));
+        assert_eq!(checked(&lines, &["delivered 2", "delivered 1"]).problems.len(), 1);
+        let twice = ["delivered 1", "delivered 2", "delivered 2"];
+        assert_eq!(sums(&checked(&lines, &twice)), (0, 1));
+        // What is in memory alone may go with its process, and is no more than that.
+        let hybrid = ["S 1 hybrid-own 0 0", "A 1 Memory", "S 2 hybrid-own 0 0", "A 2 LocalDisk"];
+        assert_eq!(sums(&checked(&hybrid, &["delivered 2"])), (0, 0));
+        assert_eq!(sums(&checked(&hybrid, &["delivered 1"])), (1, 0));
+        assert_eq!(
+            checked(&["S 1 batch-own 0 0", "A 1 Memory"], &["delivered 1"]).problems.len(),
+            1
+        );
+        // Nor was it refused, and there.
+        let refused = ["S 1 batch-own 0 0", "N 1"];
+        assert_eq!(sums(&checked(&refused, &[])), (0, 0));
+        assert_eq!(sums(&checked(&refused, &["delivered 1"])), (0, 1));
     }
 
     #[test]

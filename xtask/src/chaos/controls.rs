@@ -68,6 +68,16 @@ const CONTROLS: &[Control] = &[
         remote: true,
         ..control("ignore_inbox", Doubled, "delayed", 8).at("zmsg-queue::attempt::handled", 20)
     },
+    control("batch_acknowledge_early", Lost, "batch", 30).at("zmsg-wal::write::before", 12),
+    control("batch_confirm_first", Lost, "batch", 30),
+    Control {
+        segment: Some(SMALL_BYTES),
+        ..control("batch_trim_early", Lost, "batch", 8).at("zmsg-queue::batch::trim::trimmed", 1)
+    },
+    control("batch_swap_order", Order, "batch", 30),
+    control("batch_drop_letter", Lost, "batch", 8),
+    control("batch_rename_stream", Doubled, "batch", 8)
+        .at("zmsg-queue::batch::deliver::answered", 5),
 ];
 
 /// A breach that shows by chance gets so many runs.
@@ -157,6 +167,7 @@ impl Control {
             store: Store::Sqlite,
             remote: self.remote,
             companion: false,
+            queue: "durable",
             segment: self.segment,
             kills: (0..KILLS).map(kill).collect(),
             sabotage: rule.map(str::to_owned),

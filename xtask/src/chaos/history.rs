@@ -8,6 +8,8 @@ pub(super) enum Answer {
     /// Its process was killed, or failed, before there was an answer.
     Unknown,
     Acknowledged,
+    /// There was no room: it must not happen.
+    Refused,
 }
 
 /// How a write shows in the tables.
@@ -26,6 +28,8 @@ pub(super) enum Effect {
     Victim,
     /// The end of the victim whose number is the row.
     End,
+    /// An item of a batch queue, which its handler puts into a table of its own.
+    Delivered,
     /// A dead letter.
     Dead,
 }
@@ -69,11 +73,13 @@ impl Op {
             "store-victim" => Effect::Victim,
             "delayed-end" => Effect::End,
             "periodic-count" => Effect::Count,
+            "batch-own" | "lanes-own" | "hybrid-own" => Effect::Delivered,
             _ => Effect::Dead,
         }
     }
 
-    /// `store`, `delayed` or `periodic`.
+    /// `store`, `delayed` or `periodic`; or that of a batch queue: `batch` if it is strict and durable,
+    /// `lanes` if ordered by key, `hybrid`.
     pub(super) fn route(&self) -> &str {
         self.kind.split('-').next().unwrap_or_default()
     }
@@ -82,10 +88,20 @@ impl Op {
         self.answer == Answer::Acknowledged
     }
 
+    /// Whether it must outlive its process: what a hybrid queue has in memory alone need not.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_acked() && self.level != "Memory"
+    }
+
     /// Whether an acknowledgement is as durable as the route promises, or more: a flush may have been
     /// faster than the answer.
     fn is_kept_by(&self, level: &str) -> bool {
-        level == "Database" || (level == "LocalDisk" && self.route() == "periodic")
+        match self.route() {
+            "periodic" => matches!(level, "LocalDisk" | "Database"),
+            "batch" | "lanes" => level == "LocalDisk",
+            "hybrid" => matches!(level, "LocalDisk" | "Memory"),
+            _ => level == "Database",
+        }
     }
 }
 
@@ -112,6 +128,11 @@ impl History {
             (Some("E"), Some(op)) => {
                 let error = line.split_once(' ').map_or(op, |(_, rest)| rest);
                 self.errors.push(error.to_owned());
+            }
+            (Some("N"), Some(op)) => {
+                if let Some(it) = op.parse().ok().and_then(|op: u64| self.ops.get_mut(&op)) {
+                    it.answer = Answer::Refused;
+                }
             }
             (Some("I"), Some(id)) if !self.ids.insert(id.to_owned()) => {
                 self.problems.push(format!("the id {id} was given out twice"));

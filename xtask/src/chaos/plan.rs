@@ -32,6 +32,8 @@ pub(super) struct Plan {
     /// A second process works on the same database all the time, from a directory of its own, and is
     /// killed right after the first one, again and again.
     pub(super) companion: bool,
+    /// What the batch queue is, where there is one.
+    pub(super) queue: &'static str,
     /// Bytes of a file of the journal, if it is to be small.
     pub(super) segment: Option<u64>,
     /// Processes that are killed, one after the other.
@@ -76,6 +78,9 @@ const BEFORE: &[(&str, &str)] = &[
 
 /// What a process comes to only with small files of its journal.
 const SMALL: &[&str] = &["::rotate::", "::trim::", "::remove::", "::checkpoint::"];
+
+/// The batch queues of the program.
+const QUEUES: [&str; 3] = ["durable", "lanes", "hybrid"];
 
 /// How the names of places begin that are calls of the system.
 pub(super) const CALL: &str = "a call of ";
@@ -126,7 +131,8 @@ impl Plan {
             // A process has to have written something, for the next one to recover.
             if is_at_start(name) && kills.last().is_none_or(|kill: &Kill| !kill.writes()) {
                 let acks = Place::Acks(20 + random.below(200), random.below(3_000));
-                kills.push(Kill { interval: 200, ..Kill::new(acks, "periodic", &mut random) });
+                let mix = if is_of_batch_queue(name) { "batch" } else { "periodic" };
+                kills.push(Kill { interval: 200, ..Kill::new(acks, mix, &mut random) });
             }
             let once = is_at_start(name) || is_at_end(name) || is_of_small_files(name);
             let once = once || turn == 0;
@@ -142,7 +148,8 @@ impl Plan {
         // Of one process alone: what is in its memory is not shared.
         let remote = random.below(4) == 0 && !companion;
         let segment = small.then_some(SMALL_BYTES);
-        Self { store, remote, companion, segment, kills, sabotage: None }
+        let queue = QUEUES[random.index(QUEUES.len())];
+        Self { store, remote, companion, queue, segment, kills, sabotage: None }
     }
 }
 
@@ -168,11 +175,12 @@ impl Plan {
             let name = CALLS[index(number, CALLS.len())];
             let hit = 1 + number / CALLS.len() as u64 % CALLS_MAX;
             let place = Place::Call(name.to_owned(), hit);
-            Kill::new(place, ["all", "periodic", "delayed"][random.index(3)], &mut random)
+            Kill::new(place, ["all", "periodic", "delayed", "batch"][random.index(4)], &mut random)
         };
         let kills = (0..CALLS_OF_RUN).map(kill).collect();
+        let queue = QUEUES[random.index(QUEUES.len())];
         let (remote, companion, segment) = (false, false, Some(SMALL_BYTES));
-        Self { store, remote, companion, segment, kills, sabotage: None }
+        Self { store, remote, companion, queue, segment, kills, sabotage: None }
     }
 }
 
@@ -194,7 +202,8 @@ impl Kill {
         let kill = Self { adopts, ..Self::new(place, mix_for(name, random), random) };
         if is_of_small_files(name) {
             // A file goes when everything in it has taken effect.
-            return Self { mix: "periodic", interval: kill.interval.min(8), ..kill };
+            let mix = if is_of_batch_queue(name) { "batch" } else { "periodic" };
+            return Self { mix, interval: kill.interval.min(8), ..kill };
         }
         kill
     }
@@ -205,7 +214,7 @@ impl Kill {
             0 => Place::Start(random.below(60_000)),
             _ => Place::Acks(1 + random.below(400), random.below(3_000)),
         };
-        let mix = ["all", "all", "periodic", "delayed", "store"][random.index(5)];
+        let mix = ["all", "all", "periodic", "delayed", "store", "batch"][random.index(6)];
         Self::new(place, mix, random)
     }
 
@@ -227,12 +236,20 @@ impl Kill {
 /// Writes of the routes that come to a failpoint.
 fn mix_for(name: &str, random: &mut Random) -> &'static str {
     let own = match name {
+        // No other mix opens one.
+        _ if is_of_batch_queue(name) => return "batch",
+        // The log is that of the journal and of the batch queue.
+        _ if name.starts_with("zmsg-wal") && random.below(3) == 0 => return "batch",
         _ if name.starts_with("zmsg-queue") || name.starts_with("zmsg::delay") => "delayed",
         _ if name.starts_with("zmsg::store") => "store",
         _ if name.starts_with("zmsg-store") || name.starts_with("zmsg::apply") => "all",
         _ => "periodic",
     };
     if random.below(3) == 0 { "all" } else { own }
+}
+
+fn is_of_batch_queue(name: &str) -> bool {
+    name.starts_with("zmsg-queue::batch")
 }
 
 /// Whether processes come to a failpoint while they open the engine, and once or not at all.

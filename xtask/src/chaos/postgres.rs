@@ -58,6 +58,7 @@ async fn read(url: &str) -> Result<Tables> {
         ("effect", "SELECT id, n FROM effects"),
         ("shared", "SELECT id, n, tags, later, marks FROM shared"),
         ("victim", "SELECT id FROM victims"),
+        ("delivered", "SELECT op FROM delivered ORDER BY place, stream, seq"),
     ] {
         for row in rows(&client, query).await? {
             tables.take(&format!("{name} {}", row.join(" ")))?;

@@ -158,6 +158,7 @@ impl Run<'_> {
             format!("--dir={}", self.companion_dir().display()),
             format!("--first={}", self.history.next() + NUMBERS),
             format!("--seed={}", kill.seed ^ 1),
+            format!("--mix={}", kill.mix),
             format!("--interval={}", kill.interval),
         ]);
         self.program.start(&args, &self.store, complaints, &[]).map(Some)
@@ -208,6 +209,7 @@ impl Run<'_> {
         if let Some(rule) = &self.plan.sabotage {
             all.extend(["--sabotage".to_owned(), rule.clone()]);
         }
+        all.push(format!("--queue={}", self.plan.queue));
         if self.plan.remote {
             all.push("--remote".to_owned());
         }

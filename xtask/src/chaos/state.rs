@@ -241,6 +241,7 @@ mod tests {
             store: Store::Sqlite,
             remote: false,
             companion: false,
+            queue: "durable",
             segment: None,
             kills: vec![],
             sabotage: None,

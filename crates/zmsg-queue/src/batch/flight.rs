@@ -17,6 +17,7 @@ use super::record::{Spans, item_kind};
 use super::state::{Leftover, Settled, low_of};
 use super::stats::add;
 use super::verdict::{Dead, Part, Rules, Verdict};
+use crate::sabotage;
 
 #[derive(Debug)]
 pub(super) struct Flight<T> {
@@ -50,6 +51,9 @@ impl<T> Flight<T> {
                 Some(part) => part.items.push(place as u32),
                 None => parts.push_back(Part::new(vec![place as u32], entry.tries)),
             }
+        }
+        if sabotage::swaps_a_batch() {
+            parts.iter_mut().for_each(|part| part.items.reverse());
         }
         let open = vec![true; entries.len()];
         Self {
@@ -139,6 +143,13 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
     }
 
+    /// Notes a flight as delivered that is not.
+    pub(super) fn confirm(&self, flight: &Flight<T>) {
+        if let (Some(backlog), Some(spans)) = (&self.backlog, flight.whole()) {
+            backlog.done(&spans);
+        }
+    }
+
     /// Items need no further delivery: that is written down, and their room is free.
     fn forget(&self, flight: &mut Flight<T>, places: &[u32], counter: &AtomicU64) {
         // With others on their way, or items in front whose place in the log is behind, what lies
@@ -161,7 +172,11 @@ impl<T: Send + Sync + 'static> Inner<T> {
             // What the end of the queue writes down lies behind all others: it is not passed over.
             let backlog = self.backlog.as_ref().filter(|_| !state.finishing);
             let end = backlog.map(|backlog| backlog.last_seq() + 1);
-            (end.map(|end| state.delivered_below(self.found.first, end)), self.is_idle(&state))
+            let below = |end| match sabotage::trims_undelivered() {
+                true => end,
+                false => state.delivered_below(self.found.first, end),
+            };
+            (end.map(below), self.is_idle(&state))
         };
         if let Some(inbox) = &self.inbox {
             inbox.make_room(settled.items);
@@ -201,15 +216,20 @@ impl<T: Send + Sync + 'static> Inner<T> {
         let dead = std::mem::take(&mut flight.dead);
         let places: Vec<_> = dead.iter().map(|dead| dead.place).collect();
         let mut corpses = self.corpses(&flight, dead);
+        zmsg_core::fail_point!("zmsg-queue::batch::bury::before");
         if self.keep(&mut corpses).await.is_err() {
             return Err(flight);
         }
+        zmsg_core::fail_point!("zmsg-queue::batch::bury::kept");
         self.forget(&mut flight, &places, &self.counters.buried);
         Ok(())
     }
 
     /// Brings dead letters under the earth, however long it takes to make room for them.
     pub(super) async fn keep(&self, corpses: &mut Vec<Corpse>) -> Result<(), Stopped> {
+        if sabotage::drops_letters() {
+            return Ok(());
+        }
         let mut failures = 0;
         while !self.is_buried(self.dead.bury(corpses).await) {
             failures += 1;

@@ -16,6 +16,7 @@ use super::inner::Inner;
 use super::record::{TIME_LEN, item_kind};
 use super::state::State;
 use super::stats::add;
+use crate::sabotage;
 
 /// An item that the queue accepted.
 #[derive(Debug, Clone)]
@@ -193,11 +194,15 @@ impl<T> Inner<T> {
     pub(super) async fn enqueue(&self, incoming: Incoming<T>) -> Result<Vec<Enqueued>> {
         let mut accepted = self.accept_in_time(incoming).await?;
         // Accepted: whoever drops the future from here on has enqueued.
+        zmsg_core::fail_point!("zmsg-queue::batch::enqueue::accepted");
         self.slow_down(accepted.len()).await;
         let wanted = self.config.acknowledge;
         if let Some(last) = accepted.last().filter(|last| last.appended.is_some()) {
-            // Whatever the log says of it: the item is in the queue.
-            last.wait(wanted).await.map_err(Error::outcome_unknown)?;
+            if !sabotage::acknowledges_items_early() {
+                // Whatever the log says of it: the item is in the queue.
+                last.wait(wanted).await.map_err(Error::outcome_unknown)?;
+            }
+            zmsg_core::fail_point!("zmsg-queue::batch::enqueue::kept");
             accepted.iter_mut().for_each(|enqueued| enqueued.durability = wanted);
         }
         Ok(accepted)
@@ -300,6 +305,7 @@ impl<T> Inner<T> {
     }
 
     fn append(&self, backlog: &Backlog, incoming: &Incoming<T>) -> Result<Appended> {
+        zmsg_core::fail_point!("zmsg-queue::batch::enqueue::before");
         let kind = item_kind(self.config.encoding, false);
         if let [arriving] = incoming.items.as_slice() {
             return backlog.append(kind, incoming.wall, arriving.body());

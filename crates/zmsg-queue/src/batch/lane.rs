@@ -18,6 +18,7 @@ use super::inner::Inner;
 use super::state::Look;
 use super::stats::add;
 use super::verdict::{Answer, Part};
+use crate::sabotage;
 
 /// The queue stops: what is on its way stays behind.
 pub(super) struct Stopped;
@@ -86,14 +87,20 @@ impl<T: Send + Sync + 'static> Inner<T> {
 
     async fn deliver(&self, number: u64, lane: usize, entries: Vec<Entry<T>>) {
         let mut flight = Flight::new(number, lane, entries);
+        if sabotage::confirms_first() {
+            self.confirm(&flight);
+        }
+        zmsg_core::fail_point!("zmsg-queue::batch::deliver::taken");
         while let Some(part) = flight.next() {
             let Ok(answer) = self.hand_over(&mut flight, &part).await else {
                 return self.leave_behind(flight);
             };
+            zmsg_core::fail_point!("zmsg-queue::batch::deliver::answered");
             let spent = part.tries;
             let verdict = self.rules().judge(part, answer);
             self.settle(&mut flight, &verdict.done);
             self.note_tries(&flight, spent, &verdict.again);
+            zmsg_core::fail_point!("zmsg-queue::batch::deliver::judged");
             flight.go_on(verdict);
         }
         if let Err(flight) = self.bury(flight).await {

@@ -147,6 +147,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
         next: u64,
         codec: Codec<T>,
     ) -> Result<(), Stopped> {
+        zmsg_core::fail_point!("zmsg-queue::batch::refill::read");
         let (mut entries, mut corpses) = (Vec::with_capacity(records.len()), Vec::new());
         let count = records.len() as u64;
         for record in records {
@@ -165,6 +166,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 self.lanes[lane].notify_one();
             }
         }
+        zmsg_core::fail_point!("zmsg-queue::batch::refill::taken_in");
         state.on_disk -= count;
         state.disk_next = next;
         if state.on_disk == 0 {

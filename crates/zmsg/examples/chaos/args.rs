@@ -42,6 +42,9 @@ pub(crate) struct Args {
     /// Other processes work on the same database
     #[arg(long)]
     pub(crate) shared: bool,
+    /// Which queue the writes of the mix `batch` go to
+    #[arg(long, value_enum, default_value_t = Queue::Durable)]
+    pub(crate) queue: Queue,
     /// With a second cache tier, in memory
     #[arg(long)]
     pub(crate) remote: bool,
@@ -69,4 +72,28 @@ pub(crate) enum Mix {
     Store,
     Delayed,
     Periodic,
+    /// Items of a batch queue.
+    Batch,
+}
+
+/// How the batch queue is configured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Queue {
+    /// Everything in the log, in strict order.
+    Durable,
+    /// The same, in the order of each task.
+    Lanes,
+    /// Memory first.
+    Hybrid,
+}
+
+impl Queue {
+    /// The route of its writes in the report.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Durable => "batch",
+            Self::Lanes => "lanes",
+            Self::Hybrid => "hybrid",
+        }
+    }
 }

@@ -55,6 +55,9 @@ pub(crate) async fn create(args: &Args) -> Result<()> {
         // A row for each write: how often it took effect.
         "CREATE TABLE effects (id TEXT PRIMARY KEY, n BIGINT NOT NULL)",
         shared.as_str(),
+        // An item of a batch queue each, by its id.
+        "CREATE TABLE delivered (stream TEXT, seq BIGINT, op BIGINT NOT NULL, \
+         place BIGINT NOT NULL, PRIMARY KEY (stream, seq))",
         // Rows that are deleted.
         "CREATE TABLE victims (id TEXT PRIMARY KEY)",
         // Refuses rows when they are committed, not before.

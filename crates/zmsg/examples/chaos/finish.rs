@@ -12,6 +12,7 @@ use zmsg::store::SqlStore;
 use zmsg::{DeadLetterId, Zmsg, open_store};
 
 use crate::args::Args;
+use crate::batch;
 use crate::engine::{self, DEADLINE};
 use crate::report::line;
 
@@ -22,6 +23,11 @@ const DRAINED_WITHIN: Duration = Duration::from_secs(20);
 const LETTERS_MAX: usize = 100_000;
 
 pub(crate) async fn run(args: &Args, zmsg: Zmsg) -> Result<()> {
+    for dir in std::iter::once(&args.dir).chain(&args.adopt).filter(|dir| batch::is_in(dir)) {
+        for letter in batch::drain(args, dir, &zmsg).await? {
+            line(format_args!("T dead {}", one_line(&letter)));
+        }
+    }
     drained(&zmsg).await?;
     let store = open_store(&engine::config(args), &TaskTracker::new()).await?;
     let effects = fields(&*store, "SELECT id, CAST(n AS TEXT) FROM effects ORDER BY id").await?;
@@ -35,6 +41,10 @@ pub(crate) async fn run(args: &Args, zmsg: Zmsg) -> Result<()> {
         // Lists and maps of numbers: what is between their elements says nothing.
         let row: Vec<String> = row.into_iter().map(|field| field.replace(' ', "")).collect();
         line(format_args!("T shared {}", row.join(" ")));
+    }
+    let delivered = "SELECT CAST(op AS TEXT) FROM delivered ORDER BY place, stream, seq";
+    for row in fields(&*store, delivered).await? {
+        line(format_args!("T delivered {}", row.join(" ")));
     }
     for row in fields(&*store, "SELECT id FROM victims ORDER BY id").await? {
         line(format_args!("T victim {}", row.join(" ")));

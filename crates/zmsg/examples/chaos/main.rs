@@ -2,18 +2,18 @@
 //!
 //! Lines on stdout, each in one piece: `R` the engine is open, everything earlier recovered;
 //! `S OP KIND ROW` a write is about to be made; `A OP` it was acknowledged, as durable as its route
-//! promises; `E OP ERROR` it was not; `I ID` an id was given out; `K POINT` killed at a failpoint;
-//! `C` the engine is closed. With `--finish` the process drains, checks what its caches and
+//! promises; `E OP ERROR` it was not, `N OP` it was refused; `I ID` an id was given out; `K POINT`
+//! killed at a failpoint; `C` the engine is closed. With `--finish` the process drains, checks what its caches and
 //! its filter say, closes, and shows the tables: `T TABLE FIELDS…`, and `Z` at their end. `W` tells of a read that
 //! was wrong.
 //!
-//! What the writes do stands in `write.rs`; a workload that is not the engine's, such as that of a
-//! queue on a log of its own, is another function beside `work::run`, chosen by `--mix`.
+//! What the writes do stands in `write.rs`; those of a batch queue, whose log is its own, in `batch.rs`.
 
 mod args;
 mod engine; // how it is configured
 mod work;
 mod write;
+mod batch;
 mod points;
 mod parent;
 mod finish;
@@ -24,7 +24,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
-use args::Args;
+use args::{Args, Mix};
 
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn main() -> ExitCode {
@@ -47,11 +47,21 @@ async fn run(args: Args) -> Result<()> {
     for orphan in &args.adopt {
         zmsg.adopt(orphan).await?;
     }
-    report::line(format_args!("R"));
     if args.finish {
+        report::line(format_args!("R"));
         return finish::run(&args, zmsg).await;
     }
-    work::run(&args, &zmsg).await;
+    match args.mix {
+        Mix::Batch => {
+            let queue = batch::open(&args, &args.dir, &zmsg).await?;
+            report::line(format_args!("R"));
+            batch::run(&args, queue).await?;
+        }
+        _ => {
+            report::line(format_args!("R"));
+            work::run(&args, &zmsg).await;
+        }
+    }
     let _ = zmsg.close(engine::DEADLINE).await?;
     report::line(format_args!("C"));
     Ok(())

@@ -83,6 +83,7 @@ impl Kind {
             Mix::Store => name.starts_with("store"),
             Mix::Delayed => name.starts_with("delayed") || name == "store-victim",
             Mix::Periodic => name.starts_with("periodic"),
+            Mix::Batch => false,
         };
         let weights = || {
             let fits = |kind: Kind| kind != DelayedEnd || has_victim;

@@ -37,6 +37,7 @@ impl Letters {
         let is_item = |kind| (kind == LETTER).then_some(Item::InOrder);
         let (log, pending) =
             Backlog::open(&place.dir, place.options.clone(), Arc::clone(&place.fs), is_item)?;
+        zmsg_core::fail_point!("zmsg-queue::batch::bury::opened");
         let mut letters = Self { log, by_seq: BTreeMap::new(), ids: HashSet::new() };
         let mut reader = letters.log.reader(pending.first);
         let mut twice = Spans::default();
@@ -84,6 +85,7 @@ impl Letters {
             // At once: should a later one fail, this one is not written twice.
             self.note(seq, corpse.id);
         }
+        zmsg_core::fail_point!("zmsg-queue::batch::bury::written");
         self.log.synced().await
     }
 
