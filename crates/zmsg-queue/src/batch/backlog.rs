@@ -42,11 +42,30 @@ pub(super) struct Pending {
     pub(super) items: u64,
     pub(super) front: u64,
     /// The records of those that come before all others.
-    pub(super) fronts: Mutex<Vec<Record>>,
-    /// Items that need no delivery.
+    pub(super) fronts: Vec<Record>,
+    pub(super) known: Known,
+}
+
+/// What is known of the items that an earlier process left.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Those that need no delivery.
     pub(super) done: Spans,
     /// Tries that were spent, by sequence.
-    pub(super) tries: HashMap<u64, u32>,
+    tries: HashMap<u64, u32>,
+    /// Where its records end.
+    end: u64,
+}
+
+impl Known {
+    pub(super) fn tries(&self, seq: u64) -> u32 {
+        self.tries.get(&seq).copied().unwrap_or(0)
+    }
+
+    /// Whether it says something of a record from here on.
+    pub(super) fn reaches(&self, seq: u64) -> bool {
+        seq < self.end
+    }
 }
 
 /// Which kinds of records are items.
@@ -209,21 +228,22 @@ fn look_through(log: &Log, pending: &mut Pending, is_item: IsItem) -> Result<()>
         match (record.kind, is_item(record.kind)) {
             (_, Some(Item::Front)) => front.add(record.seq, record.seq),
             (_, Some(Item::InOrder)) => items.add(record.seq, record.seq),
-            (DONE, _) => pending.done.extend(&Spans::read(&record.payload)?),
+            (DONE, _) => pending.known.done.extend(&Spans::read(&record.payload)?),
             (TRIED, _) => note_tries(&record, first, pending)?,
             _ => return Err(unknown(&record)),
         }
     }
     let left = |spans: &Spans| -> u64 {
         let open =
-            |(first, last)| (first..=last).filter(|&seq| !pending.done.contains(seq)).count();
+            |(first, last)| (first..=last).filter(|&seq| !pending.known.done.contains(seq)).count();
         spans.iter().map(open).sum::<usize>() as u64
     };
-    let fronts = fronts_of(log, &pending.done, &front)?;
+    let fronts = fronts_of(log, &pending.known.done, &front)?;
     let (items, front) = (left(&items), left(&front));
-    pending.fronts = Mutex::new(fronts);
-    let done = &pending.done;
-    pending.tries.retain(|&seq, _| !done.contains(seq));
+    pending.fronts = fronts;
+    let Known { done, tries, end } = &mut pending.known;
+    tries.retain(|&seq, _| !done.contains(seq));
+    *end = log.last_seq() + 1;
     (pending.items, pending.front) = (items + front, front);
     Ok(())
 }
@@ -248,7 +268,7 @@ fn note_tries(record: &Record, first: u64, pending: &mut Pending) -> Result<()> 
     for (from, to) in spans.iter() {
         // A batch is in one piece of the log, so this is no longer than that piece.
         for seq in from.max(first)..=to.min(record.seq) {
-            pending.tries.insert(seq, tries);
+            pending.known.tries.insert(seq, tries);
         }
     }
     Ok(())

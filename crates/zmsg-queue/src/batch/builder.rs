@@ -17,7 +17,7 @@ use zmsg_core::{Clock, Error, Result, SystemClock};
 use zmsg_wal::{Fs, LogOptions, RealFs, SyncPolicy};
 
 use super::adaptive::Sizer;
-use super::backlog::{Backlog, Pending, items_dir, letters_dir, locked, queued};
+use super::backlog::{Backlog, Pending, items_dir, letters_dir, queued};
 use super::breaker::Breaker;
 use super::config::{BatchConfig, BatchOrder, BatchStorage, LETTER_HEAD_MAX};
 use super::dead::{Bound, DeadLetters, Place, ended_early};
@@ -28,6 +28,7 @@ use super::inner::{Inner, KeyOf, Weigh};
 use super::intake::weight;
 use super::queue::BatchQueue;
 use super::record::Codec;
+use super::refill::{Decoded, Left};
 use super::state::State;
 use super::stats::Counters;
 use crate::sabotage;
@@ -194,8 +195,7 @@ impl<T: Send + Sync + 'static> BatchQueueBuilder<T> {
             inbox,
             memory_items,
             backlog,
-            found: Arc::new(found),
-            unreadable: Mutex::default(),
+            first: found.first,
             streams: Streams { logged, memory },
             dead,
             breaker: Mutex::new(Breaker::new(config.breaker_failures, config.breaker_backoff)),
@@ -214,12 +214,12 @@ impl<T: Send + Sync + 'static> BatchQueueBuilder<T> {
             report: watch::Sender::new(None),
             config,
         });
-        inner.take_over();
+        let left = inner.take_over(found);
         for lane in (0..lanes).flat_map(|lane| std::iter::repeat_n(lane, workers)) {
             inner.workers.spawn(Arc::clone(&inner).run_lane(lane));
         }
         if inner.backlog.is_some() {
-            inner.workers.spawn(Arc::clone(&inner).run_refill());
+            inner.workers.spawn(Arc::clone(&inner).run_refill(left));
         }
         tracker.spawn(Arc::clone(&inner).run_close());
         let queue = BatchQueue::new(inner);
@@ -230,25 +230,19 @@ impl<T: Send + Sync + 'static> BatchQueueBuilder<T> {
 
 impl<T: Send + Sync + 'static> Inner<T> {
     /// What an earlier process left is to be delivered before anything new.
-    fn take_over(&self) {
-        let Some(codec) = self.codec else { return };
-        let (found, cut) = (&self.found, self.cut());
-        let fronts = std::mem::take(&mut *locked(&found.fronts));
-        let mut entries = Vec::with_capacity(fronts.len());
-        for record in &fronts {
-            match self.entry_of(record, Home::Front, codec) {
-                Ok(entry) => entries.push(entry),
-                Err(error) => locked(&self.unreadable).push(self.corpse_of(record, &error)),
-            }
-        }
+    fn take_over(&self, found: Pending) -> Left {
+        let Pending { first, items, front, fronts, known } = found;
+        let Decoded { entries, corpses } = self.decode(&fronts, Home::Front, &known);
+        let cut = self.cut();
         let mut state = self.state();
-        state.on_disk = found.items - found.front;
-        state.disk_next = found.first;
-        state.fronts = found.front;
-        state.unreadable = found.front - entries.len() as u64;
+        state.on_disk = items - front;
+        state.disk_next = first;
+        state.fronts = front;
+        state.unreadable = corpses.len() as u64;
         for (lane, entry) in entries {
             state.push(lane, entry, &cut);
         }
+        Left { known, unreadable: corpses }
     }
 }
 

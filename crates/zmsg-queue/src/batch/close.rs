@@ -196,7 +196,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     async fn end_log(&self, backlog: &Backlog, end: u64) -> Result<()> {
-        let below = self.state().delivered_below(self.found.first, end);
+        let below = self.state().delivered_below(self.first, end);
         let log = backlog.clone();
         let finished = tokio::task::spawn_blocking(move || log.finish(below)).await;
         zmsg_core::fail_point!("zmsg-queue::batch::close::finished");

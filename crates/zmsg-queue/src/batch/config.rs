@@ -148,7 +148,9 @@ pub struct BatchConfig {
     /// How long one call of the handler may take before it is dropped.
     pub handler_timeout: Duration,
     /// How often a batch is tried before its items become dead letters. Tries that found the sink
-    /// `Unavailable` do not count.
+    /// `Unavailable` do not count. Those that ran out of time do, also while the breaker is open: a sink
+    /// that hangs cannot be told from a batch that never works. A handler that can tell ends in time
+    /// and says `Unavailable`.
     pub tries_max: u32,
     /// The pauses between tries.
     pub backoff: Backoff,

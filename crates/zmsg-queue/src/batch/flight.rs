@@ -174,7 +174,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
             let end = backlog.map(|backlog| backlog.last_seq() + 1);
             let below = |end| match sabotage::trims_undelivered() {
                 true => end,
-                false => state.delivered_below(self.found.first, end),
+                false => state.delivered_below(self.first, end),
             };
             (end.map(below), self.is_idle(&state))
         };

@@ -10,11 +10,11 @@ use tokio_util::task::TaskTracker;
 use zmsg_core::Clock;
 
 use super::adaptive::Sizer;
-use super::backlog::{Backlog, Pending, locked};
+use super::backlog::{Backlog, locked};
 use super::breaker::Breaker;
 use super::close::BatchCloseReport;
 use super::config::BatchConfig;
-use super::dead::{Corpse, DeadLetters};
+use super::dead::DeadLetters;
 use super::handler::{BatchHandler, Streams};
 use super::inbox::Inbox;
 use super::record::Codec;
@@ -39,10 +39,8 @@ pub(super) struct Inner<T> {
     /// Where producers of a queue in memory leave their items; else they take the lock.
     pub(super) inbox: Option<Inbox<T>>,
     pub(super) backlog: Option<Backlog>,
-    /// What was found when it was opened.
-    pub(super) found: Arc<Pending>,
-    /// Of that, items that come first and cannot be read: to be buried.
-    pub(super) unreadable: Mutex<Vec<Corpse>>,
+    /// The first record of the log that may be of an item to deliver, when the queue was opened.
+    pub(super) first: u64,
     pub(super) streams: Streams,
     pub(super) dead: DeadLetters<T>,
     pub(super) breaker: Mutex<Breaker>,

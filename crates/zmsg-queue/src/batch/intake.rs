@@ -143,17 +143,35 @@ impl<T> Inner<T> {
 
     /// What is known of items before the lock is taken.
     pub(super) fn incoming(&self, items: impl Iterator<Item = T>) -> Result<Incoming<T>> {
-        let arrive = |item: T| {
-            let lane = self.lane_of(&item);
-            // Also what stays in memory: it has to be such that it could be written.
-            let body = self.encode(&item)?;
-            let bytes = body.as_ref().map_or_else(|| (self.weigh)(&item), Vec::len);
-            Ok(Arriving { item, lane, bytes, body })
-        };
+        // Also what stays in memory: it has to be such that it could be written.
+        let arrive = |item: T| self.encode(&item).map(|body| self.arriving(item, body));
         let items = items.map(arrive).collect::<Result<Vec<_>>>()?;
         self.check_size(&items)?;
+        Ok(self.coming(items))
+    }
+
+    fn arriving(&self, item: T, body: Option<Vec<u8>>) -> Arriving<T> {
+        let lane = self.lane_of(&item);
+        let bytes = body.as_ref().map_or_else(|| (self.weigh)(&item), Vec::len);
+        Arriving { item, lane, bytes, body }
+    }
+
+    fn coming(&self, items: Vec<Arriving<T>>) -> Incoming<T> {
         let wall = if self.backlog.is_some() { self.clock.wall() } else { 0 };
-        Ok(Incoming { items, at: self.clock.coarse(), wall, through_log: false })
+        Incoming { items, at: self.clock.coarse(), wall, through_log: false }
+    }
+
+    /// The same of one item, which comes back if it is refused.
+    pub(super) fn incoming_one(&self, item: T) -> std::result::Result<Incoming<T>, (T, Error)> {
+        let body = match self.encode(&item) {
+            Ok(body) => body,
+            Err(error) => return Err((item, error)),
+        };
+        let arriving = self.arriving(item, body);
+        if let Err(error) = self.check_size(std::slice::from_ref(&arriving)) {
+            return Err((arriving.item, error));
+        }
+        Ok(self.coming(vec![arriving]))
     }
 
     /// Refuses what could never get in, however long it waited.

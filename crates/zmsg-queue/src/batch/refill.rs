@@ -8,14 +8,14 @@ use tokio::time::sleep;
 use zmsg_core::{Error, ErrorKind, Result};
 use zmsg_wal::{Reader, Record};
 
-use super::backlog::{Backlog, locked};
+use super::backlog::{Backlog, Known};
 use super::dead::Corpse;
 use super::entry::{Entry, Home};
 use super::handler::ItemId;
 use super::inner::Inner;
 use super::intake::weight;
 use super::lane::{Stopped, text_of};
-use super::record::{Codec, Spans, TIME_LEN, item_of, split_item};
+use super::record::{Spans, TIME_LEN, item_of, split_item};
 use super::state::Phase;
 use super::stats::add;
 
@@ -38,18 +38,33 @@ struct Room {
     bytes: usize,
 }
 
-/// What was read: records of items, and where to go on.
-struct Chunk {
+/// What an earlier process left, besides what is in the lanes already.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    pub(super) known: Known,
+    /// Items that come before all others and cannot be read.
+    pub(super) unreadable: Vec<Corpse>,
+}
+
+/// What was read, and where to go on.
+struct Chunk<T> {
     reader: Reader,
-    records: Vec<Record>,
+    decoded: Decoded<T>,
     next: u64,
+}
+
+/// Items with their lanes, and those that are none any more.
+pub(super) struct Decoded<T> {
+    pub(super) entries: Vec<(usize, Entry<T>)>,
+    pub(super) corpses: Vec<Corpse>,
 }
 
 impl<T: Send + Sync + 'static> Inner<T> {
     /// Reads until the queue is drained or stopped.
-    pub(super) async fn run_refill(self: Arc<Self>) {
-        let (Some(backlog), Some(codec)) = (self.backlog.clone(), self.codec) else { return };
-        let unreadable = std::mem::take(&mut *locked(&self.unreadable));
+    pub(super) async fn run_refill(self: Arc<Self>, left: Left) {
+        let Some(backlog) = self.backlog.clone() else { return };
+        let Left { known, unreadable } = left;
+        let mut known = Arc::new(known);
         if !unreadable.is_empty() && self.bury_unreadable(unreadable, true).await.is_err() {
             return;
         }
@@ -71,12 +86,15 @@ impl<T: Send + Sync + 'static> Inner<T> {
             };
             let at = reader.take().filter(|at: &Reader| at.position() == room.from);
             let at = at.unwrap_or_else(|| backlog.reader(room.from));
-            match self.unless_halted(self.read(&backlog, at, room)).await {
+            if !known.reaches(room.from) {
+                known = Arc::default();
+            }
+            match self.unless_halted(self.read(&backlog, at, room, &known)).await {
                 Err(Stopped) => return,
                 Ok(Ok(chunk)) => {
                     failures = 0;
                     reader = Some(chunk.reader);
-                    if self.take_in(chunk.records, chunk.next, codec).await.is_err() {
+                    if self.take_in(chunk.decoded, chunk.next).await.is_err() {
                         return;
                     }
                 }
@@ -113,14 +131,16 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     async fn read(
-        &self,
+        self: &Arc<Self>,
         backlog: &Backlog,
         mut reader: Reader,
         room: Room,
-    ) -> std::result::Result<Chunk, Unread> {
+        known: &Arc<Known>,
+    ) -> std::result::Result<Chunk<T>, Unread> {
         loop {
-            let found = Arc::clone(&self.found);
-            let reading = tokio::task::spawn_blocking(move || read(reader, room, &found.done));
+            let (this, known) = (Arc::clone(self), Arc::clone(known));
+            let reading =
+                tokio::task::spawn_blocking(move || this.read_chunk(reader, room, &known));
             let chunk = reading.await.map_err(|error| {
                 let error =
                     Error::new(ErrorKind::Unexpected, "reading ended early").with_source(error);
@@ -131,7 +151,7 @@ impl<T: Send + Sync + 'static> Inner<T> {
                 false => Unread::Now(error),
             };
             let chunk = chunk.map_err(unread)?;
-            if !chunk.records.is_empty() || chunk.next > room.from {
+            if chunk.next > room.from {
                 return Ok(chunk);
             }
             // Appended, and not yet written.
@@ -141,21 +161,10 @@ impl<T: Send + Sync + 'static> Inner<T> {
     }
 
     /// Puts what was read into its lanes, behind what is there.
-    async fn take_in(
-        &self,
-        records: Vec<Record>,
-        next: u64,
-        codec: Codec<T>,
-    ) -> Result<(), Stopped> {
+    async fn take_in(&self, decoded: Decoded<T>, next: u64) -> Result<(), Stopped> {
         zmsg_core::fail_point!("zmsg-queue::batch::refill::read");
-        let (mut entries, mut corpses) = (Vec::with_capacity(records.len()), Vec::new());
-        let count = records.len() as u64;
-        for record in records {
-            match self.entry_of(&record, Home::Log, codec) {
-                Ok(entry) => entries.push(entry),
-                Err(error) => corpses.push(self.corpse_of(&record, &error)),
-            }
-        }
+        let Decoded { entries, corpses } = decoded;
+        let count = (entries.len() + corpses.len()) as u64;
         if !corpses.is_empty() {
             self.bury_unreadable(corpses, false).await?;
         }
@@ -211,14 +220,35 @@ impl<T: Send + Sync + 'static> Inner<T> {
         self.idle.notify_waiters();
     }
 
+    /// Blocks on the disk.
+    fn read_chunk(&self, mut reader: Reader, room: Room, known: &Known) -> Result<Chunk<T>> {
+        let (mut records, mut bytes, mut next) = (Vec::new(), 0, room.from);
+        while records.len() < room.items.max(1) && (bytes < room.bytes || records.is_empty()) {
+            let Some(record) = reader.next()? else { break };
+            next = record.seq + 1;
+            let in_order = item_of(record.kind).is_some_and(|(_, front)| !front);
+            if in_order && !known.done.contains(record.seq) {
+                bytes += record.payload.len();
+                records.push(record);
+            }
+        }
+        Ok(Chunk { reader, decoded: self.decode(&records, Home::Log, known), next })
+    }
+
+    pub(super) fn decode(&self, records: &[Record], home: Home, known: &Known) -> Decoded<T> {
+        let (mut entries, mut corpses) = (Vec::with_capacity(records.len()), Vec::new());
+        for record in records {
+            match self.entry_of(record, home, known) {
+                Ok(entry) => entries.push(entry),
+                Err(error) => corpses.push(self.corpse_of(record, &error)),
+            }
+        }
+        Decoded { entries, corpses }
+    }
+
     /// An item from its record, and its lane.
-    pub(super) fn entry_of(
-        &self,
-        record: &Record,
-        home: Home,
-        codec: Codec<T>,
-    ) -> Result<(usize, Entry<T>)> {
-        let Some((encoding, _)) = item_of(record.kind) else {
+    fn entry_of(&self, record: &Record, home: Home, known: &Known) -> Result<(usize, Entry<T>)> {
+        let (Some(codec), Some((encoding, _))) = (self.codec, item_of(record.kind)) else {
             return Err(Error::new(ErrorKind::Unexpected, "the record is not of an item"));
         };
         let (wall, body) = split_item(&record.payload)?;
@@ -233,12 +263,12 @@ impl<T: Send + Sync + 'static> Inner<T> {
         })?;
         let age = self.clock.wall().saturating_sub(wall);
         let at = self.clock.coarse().saturating_sub(age);
-        let tries = self.found.tries.get(&record.seq).copied().unwrap_or(0);
+        let tries = known.tries(record.seq);
         let bytes = weight(body.len());
         Ok((lane, Entry { item, seq: record.seq, home, bytes, at, tries }))
     }
 
-    pub(super) fn corpse_of(&self, record: &Record, error: &Error) -> Corpse {
+    fn corpse_of(&self, record: &Record, error: &Error) -> Corpse {
         let body = record.payload.get(TIME_LEN..).unwrap_or_default().to_vec();
         let id = ItemId { stream: self.streams.logged, seq: record.seq };
         let (error, died_at) = (error.to_string(), self.clock.wall());
@@ -250,19 +280,4 @@ enum Ask {
     Read(Room),
     Wait,
     End,
-}
-
-/// Blocks on the disk.
-fn read(mut reader: Reader, room: Room, done: &Spans) -> Result<Chunk> {
-    let (mut records, mut bytes, mut next) = (Vec::new(), 0, room.from);
-    while records.len() < room.items.max(1) && (bytes < room.bytes || records.is_empty()) {
-        let Some(record) = reader.next()? else { break };
-        next = record.seq + 1;
-        let in_order = item_of(record.kind).is_some_and(|(_, front)| !front);
-        if in_order && !done.contains(record.seq) {
-            bytes += record.payload.len();
-            records.push(record);
-        }
-    }
-    Ok(Chunk { reader, records, next })
 }

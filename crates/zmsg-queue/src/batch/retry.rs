@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use zmsg_core::{ErrorKind, Result};
+use zmsg_core::{Error, ErrorKind, Result};
 
 use super::dead::{Content, DeadLetter, Held, InMemory};
 use super::inner::Inner;
@@ -31,21 +31,18 @@ impl<T: Send + Sync + 'static> Inner<T> {
                     continue;
                 }
             };
-            match self.incoming(std::iter::once(item)).map(|incoming| self.accept(incoming)) {
-                Ok(Ok(_)) => retried += 1,
-                Ok(Err(refused)) => {
-                    let (item, error) = match refused {
-                        Refused::NoRoom(mut back, error) => (back.items.pop(), error),
-                        Refused::For(back, error) => {
-                            (back.and_then(|mut back| back.items.pop()), error)
-                        }
-                    };
-                    if let Some(arriving) = item {
-                        letters.put_back(place, again(Held::new(arriving.item)));
+            let accepted = match self.incoming_one(item) {
+                Ok(incoming) => self.accept(incoming).map_err(given_back),
+                Err((item, error)) => Err((Some(item), error)),
+            };
+            match accepted {
+                Ok(_) => retried += 1,
+                Err((item, error)) => {
+                    if let Some(item) = item {
+                        letters.put_back(place, again(Held::new(item)));
                     }
                     return Err(error);
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(retried)
@@ -71,4 +68,12 @@ impl<T: Send + Sync + 'static> Inner<T> {
         }
         refused.filter(|_| retried == 0).map_or(Ok(retried), Err)
     }
+}
+
+fn given_back<T>(refused: Refused<T>) -> (Option<T>, Error) {
+    let (back, error) = match refused {
+        Refused::NoRoom(back, error) => (Some(back), error),
+        Refused::For(back, error) => (back, error),
+    };
+    (back.and_then(|mut back| back.items.pop()).map(|arriving| arriving.item), error)
 }

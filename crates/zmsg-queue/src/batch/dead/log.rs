@@ -42,7 +42,7 @@ impl Letters {
         let mut reader = letters.log.reader(pending.first);
         let mut twice = Spans::default();
         while let Some(record) = reader.next()? {
-            if record.kind != LETTER || pending.done.contains(record.seq) {
+            if record.kind != LETTER || pending.known.done.contains(record.seq) {
                 continue;
             }
             // Buried twice: the process stopped before the queue had noted the first time.

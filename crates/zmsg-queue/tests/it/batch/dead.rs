@@ -1,5 +1,7 @@
 //! Dead letters: kept, listed, dropped, tried again, and bounded.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use zmsg_core::{Error, ErrorKind};
@@ -180,6 +182,25 @@ async fn a_retry_that_finds_no_room_leaves_the_letter() {
     let refused = queue.retry_dead_letters(1).await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Closed);
     assert_eq!(items(&queue.dead_letters(9).await.unwrap()), [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_whose_weight_has_changed_is_refused_and_stays() {
+    let sink = Sink::new();
+    sink.rule(|_| Do::Fail(ErrorKind::InvalidData));
+    let bytes = Arc::new(AtomicUsize::new(8));
+    let weight = Arc::clone(&bytes);
+    let queue = BatchQueue::builder(with(BatchStorage::Memory))
+        .weigher(move |_| weight.load(Relaxed))
+        .open_in_memory(sink.handler())
+        .unwrap();
+    queue.start().unwrap();
+    queue.enqueue_batch(vec![1, 2]).await.unwrap();
+    queue.drained().await;
+    bytes.store(usize::MAX, Relaxed);
+    let refused = queue.retry_dead_letters(2).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    assert_eq!(items(&queue.dead_letters(9).await.unwrap()), [1, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
