@@ -164,7 +164,10 @@ impl Base {
         };
         let queue = match queue {
             Some(queue) => Queue::brought(queue),
-            None => assemble::queue(&config, &store, &clock)?,
+            None => {
+                let alone = own_store && locks_database_alone(&config, shared);
+                assemble::queue(&config, &store, &clock, alone).await?
+            }
         };
         let lease = lease.map_or_else(|| assemble::lease(&config, shared, &store), Ok)?;
         let parts = Parts {
@@ -212,9 +215,14 @@ fn locks(config: &Config, own_store: bool) -> Result<Vec<FileLock>> {
         locks.push(FileLock::directory(&config.directory)?);
     }
     if let Some(path) = config.sqlite_path().filter(|_| own_store) {
-        locks.push(FileLock::database(&path, config.filter_is_local(shared))?);
+        locks.push(FileLock::database(&path, locks_database_alone(config, shared))?);
     }
     Ok(locks)
+}
+
+/// Whether no other process may open the database file: the filter has to know of every write to it.
+fn locks_database_alone(config: &Config, shared: bool) -> bool {
+    config.sqlite_path().is_some() && config.filter_is_local(shared)
 }
 
 /// A filter of this process knows nothing of what others write to the caller's store.

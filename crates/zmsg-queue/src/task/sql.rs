@@ -122,6 +122,21 @@ impl SqlTaskQueue {
         })
     }
 
+    /// Lets all leases end now; how many there were. For whoever knows that their holders are gone, such
+    /// as a process that has the database to itself: what a killed one had in hand is handed out at
+    /// once. With a holder alive two workers would have one task, until one of them learns that it lost it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends all leases or none.
+    pub async fn end_leases(&self) -> Result<u64> {
+        let end = Statement::new(self.texts.end_leases, Vec::new());
+        let ended = self.open()?.execute(&end).await;
+        ended.map(|ended| ended.changed).map_err(|error| error.during("queue.end_leases"))
+    }
+
     fn open(&self) -> Result<&dyn SqlStore> {
         if self.closed.load(Relaxed) {
             return Err(Error::closed("task queue"));

@@ -21,7 +21,6 @@ mod latency;
 mod check;
 mod report;
 
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -56,7 +55,7 @@ async fn run(args: Args) -> Result<()> {
     let scratch = tempfile::tempdir().context("could not make a temporary directory")?;
     let mut config = match &args.config {
         Some(path) => Config::load(path)?,
-        None => embedded(args.directory.as_deref().unwrap_or(scratch.path())),
+        None => Config::embedded(args.directory.as_deref().unwrap_or(scratch.path())),
     };
     if let (Some(part), Some(count)) = (args.part, &args.count) {
         // A journal has one process.
@@ -90,15 +89,6 @@ async fn run(args: Args) -> Result<()> {
         (expected, closed)
     };
     verify(&config, &expected, &closed).await
-}
-
-/// The embedded defaults, but for one: a process that was killed keeps the delayed tasks it had
-/// leased until their lease ends. A run that goes on waits for them: seconds, not half a minute.
-fn embedded(directory: &Path) -> Config {
-    let mut config = Config::embedded(directory);
-    config.queue.lease = Duration::from_secs(3);
-    config.queue.task_timeout = Duration::from_secs(2);
-    config
 }
 
 /// Makes sure that the tables hold what the stream is to come on top of: nothing, or what a killed

@@ -74,10 +74,12 @@ fn without(path: &str, feature: &str) -> Error {
         .with_context("hint", format!("enable the feature `{feature}` of the crate zmsg"))
 }
 
-pub(crate) fn queue(
+/// The task queue; `alone` if no other process can have the database open.
+pub(crate) async fn queue(
     config: &Config,
     store: &Arc<dyn SqlStore>,
     clock: &Arc<dyn Clock>,
+    alone: bool,
 ) -> Result<Queue> {
     let tasks_max = config.queue.tasks_max;
     Ok(match config.queue.backend {
@@ -90,6 +92,10 @@ pub(crate) fn queue(
             let options = SqlQueueOptions { tasks_max, ..SqlQueueOptions::default() };
             let sql = SqlTaskQueue::new(Arc::clone(store), Arc::clone(clock), options)?;
             let sql = Arc::new(sql);
+            if alone {
+                // Their holders were killed: nobody is to wait for the ends of their leases.
+                sql.end_leases().await?;
+            }
             // On SQLite there is no channel to tell other processes by.
             let wake_ups = (store.dialect() == Dialect::Postgres).then(|| sql.wake_ups());
             Queue { queue: sql, wake_ups }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use zmsg::{ErrorKind, Level, Value, sql};
+use zmsg::core::{Clock as _, SystemClock};
+use zmsg::{Config, ErrorKind, FilterBackend, Level, Value, Zmsg, sql};
 
-use crate::support::{Engine, Fault, eventually, insert};
+use crate::support::{DEADLINE, Engine, Fault, config, eventually, insert};
 
 #[tokio::test]
 async fn a_delayed_write_is_shown_at_once_and_applied_once() {
@@ -28,6 +29,51 @@ async fn a_delayed_write_survives_close_and_is_applied_by_the_next_start() {
     let engine = engine.reopen().await;
     assert_eq!(receipt.applied().await.unwrap_err().kind(), ErrorKind::Closed);
     eventually("the task was applied", || async { engine.data("feed_1").await.is_some() }).await;
+}
+
+/// Has a task of `feed_1` in a database that a process leased for an hour before it was killed.
+async fn leased_by_the_dead(config: &Config) {
+    let zmsg = Zmsg::open(config.clone()).await.unwrap();
+    zmsg.sql_exec(sql("CREATE TABLE feeds (id TEXT PRIMARY KEY, data TEXT, likes INTEGER)", ()))
+        .await
+        .unwrap();
+    let hour = Duration::from_secs(3600);
+    let write = zmsg.cache_and_delay_store("feed_1", "hello", insert("feed_1", "hello"));
+    let _ = write.delay(hour).await.unwrap();
+    let until = (SystemClock.wall() + 3_600_000).cast_signed();
+    let lease =
+        "UPDATE zmsg_tasks SET state = 'leased', attempt = 1, due_ms = 0, lease_until_ms = ?";
+    let leased = zmsg.sql_exec(sql(lease, (until,)).all_rows()).await.unwrap();
+    assert_eq!(leased.changed, 1);
+    assert!(zmsg.close(DEADLINE).await.unwrap().is_clean());
+}
+
+async fn is_applied(zmsg: &Zmsg) -> bool {
+    let rows = zmsg.sql_exec(sql("SELECT data FROM feeds", ())).await.unwrap().rows;
+    rows.len() == 1
+}
+
+#[tokio::test]
+async fn what_a_killed_process_had_leased_is_done_after_the_next_opening_not_after_the_lease() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    leased_by_the_dead(&config).await;
+    let zmsg = Zmsg::open(config).await.unwrap();
+    eventually("the task was applied", || is_applied(&zmsg)).await;
+    assert!(zmsg.close(DEADLINE).await.unwrap().is_clean());
+}
+
+#[tokio::test]
+async fn a_lease_in_a_database_that_others_may_have_open_is_left_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.filter.backend = FilterBackend::None;
+    leased_by_the_dead(&config).await;
+    let zmsg = Zmsg::open(config).await.unwrap();
+    let queue = zmsg.stats().await.queue.unwrap();
+    assert_eq!((queue.leased, queue.due), (1, 0), "{queue:?}");
+    assert!(!is_applied(&zmsg).await);
+    assert!(zmsg.close(DEADLINE).await.unwrap().is_clean());
 }
 
 #[tokio::test]

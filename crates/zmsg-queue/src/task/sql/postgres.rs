@@ -90,6 +90,9 @@ RETURNING task.id, task.queue, task.kind, task.payload, task.attempt, task.attem
   task.attempts_spared, task.lease_until_ms, task.created_ms, task.due_ms"
     ),
 
+    end_leases: "\
+UPDATE zmsg_tasks SET lease_until_ms = 0 WHERE state = 'leased' AND lease_until_ms > 0",
+
     set_aside: concat!(
         "UPDATE zmsg_tasks
 SET id = ?, state = 'dead', lease_until_ms = 0, last_error = ?, dead_ms = ",

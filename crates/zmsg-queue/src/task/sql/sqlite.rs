@@ -45,6 +45,9 @@ WHERE id IN (
 RETURNING id, queue, kind, payload, attempt, attempts_max, attempts_spared, lease_until_ms,
   created_ms, due_ms",
 
+    end_leases: "\
+UPDATE zmsg_tasks SET lease_until_ms = 0 WHERE state = 'leased' AND lease_until_ms > 0",
+
     set_aside: "\
 UPDATE zmsg_tasks
 SET id = ?, state = 'dead', lease_until_ms = 0, last_error = ?, dead_ms = ?

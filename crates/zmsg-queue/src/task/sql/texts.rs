@@ -19,6 +19,7 @@ pub(super) struct Texts {
     pub(super) count_live: Option<&'static str>,
     pub(super) lease: &'static str,
     pub(super) lease_again: &'static str,
+    pub(super) end_leases: &'static str,
     pub(super) set_aside: &'static str,
     pub(super) extend: &'static str,
     pub(super) complete: &'static str,
