@@ -1,4 +1,4 @@
-//! Task queues: delay, retries, dead letters; in memory and in SQL.
+//! Task queues: delay, retries, dead letters; in memory, in SQL, and in Redis with the feature `redis`.
 //!
 //! A [`TaskQueue`] takes tasks that are due at some moment, leases each to one worker at a time,
 //! and keeps it until a worker completes or buries it. A [`Worker`] leases, runs and settles
@@ -38,3 +38,5 @@ pub use task::{
     WakeUps, Worker, WorkerCounters, WorkerOptions, WorkerReport, WorkerStats, inbox_purge,
     inbox_step, is_already_applied, is_lease_lost,
 };
+#[cfg(feature = "redis")]
+pub use task::{RedisQueueOptions, RedisTaskQueue};

@@ -6,6 +6,8 @@ mod memory;
 mod queue; // start here: the contract
 mod record;
 mod sql;
+#[cfg(feature = "redis")]
+mod redis;
 mod worker;
 
 pub use inbox::{inbox_purge, inbox_step, is_already_applied};
@@ -13,6 +15,8 @@ pub use memory::{MemoryQueueOptions, MemoryTaskQueue};
 pub use queue::TaskQueue;
 pub(crate) use record::pause_until;
 pub use record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
+#[cfg(feature = "redis")]
+pub use redis::{RedisQueueOptions, RedisTaskQueue};
 pub use sql::{QueueClock, SqlQueueOptions, SqlTaskQueue, WakeUps, is_lease_lost};
 pub use worker::{
     Ending, TaskHandler, Worker, WorkerCounters, WorkerOptions, WorkerReport, WorkerStats,

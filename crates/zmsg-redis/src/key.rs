@@ -24,6 +24,11 @@ impl RedisKey {
         Self(format!("{namespace}:v1:{kind}:{{{}:{tag}}}:{part}", tag.len()))
     }
 
+    /// A key as another system lays it out, without a namespace of ours.
+    pub fn verbatim(key: impl Into<String>) -> Self {
+        Self(key.into())
+    }
+
     /// The text of the key.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -14,7 +14,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("zmsg-bloom", &["zmsg-core", "zmsg-redis"]),
     ("zmsg-idgen", &["zmsg-core", "zmsg-sqlbuilder", "zmsg-store"]),
     ("zmsg-wal", &["zmsg-core"]),
-    ("zmsg-queue", &["zmsg-core", "zmsg-sqlbuilder", "zmsg-store", "zmsg-wal"]),
+    ("zmsg-queue", &["zmsg-core", "zmsg-redis", "zmsg-sqlbuilder", "zmsg-store", "zmsg-wal"]),
     ("zmsg-aggregate", &["zmsg-core", "zmsg-sqlbuilder", "zmsg-store", "zmsg-wal"]),
     ("zmsg", BELOW_THE_FACADE),
     ("zmsg-benches", WHOLE_ENGINE),

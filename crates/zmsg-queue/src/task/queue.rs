@@ -24,9 +24,11 @@ use super::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskSta
 ///   lease that ran out and was not handed on still holds it.
 /// - What was given back uncounted spends none of the task's `attempts_max`.
 /// - A buried task is kept with its cause until somebody retries or drops it. Dead letters are
-///   bounded: beyond the bound those with the lowest ids are dropped, logged and counted.
+///   bounded: beyond the bound those with the lowest ids, in Redis the oldest, are dropped, logged and
+///   counted.
 /// - Payloads come back byte for byte.
-/// - Queues of different names share the bounds and nothing else.
+/// - Queues of different names share the bounds and nothing else; in Redis not even those, and an id is
+///   that of a task in its queue.
 /// - A closed queue refuses every call with `Closed`.
 ///
 /// The queue's clock is the wall clock it was given or, where several nodes share a server, the

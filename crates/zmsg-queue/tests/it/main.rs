@@ -6,6 +6,7 @@ mod defects;
 mod inbox;
 mod memory;
 mod sql;
+mod redis;
 mod stopping;
 mod worker;
 mod one_commit;

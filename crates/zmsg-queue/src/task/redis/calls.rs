@@ -1,0 +1,337 @@
+//! The calls of a queue as scripts: their keys and arguments, and what their answers mean.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use zmsg_core::{Error, ErrorKind, Result, TaskId, UnixMillis};
+use zmsg_redis::RedisKey;
+use zmsg_redis::redis::cmd;
+
+use super::keys::{Keys, QUEUES};
+use super::message::TaskMessage;
+use super::names::{id_of, may_be_named};
+use super::{RedisTaskQueue, scripts};
+use crate::task::record::{Enqueued, FAR, LeasedTask, NewTask, pause_until};
+
+/// The numbers of a day are kept for 90 days, as asynq keeps them.
+const DAY_KEPT_S: u64 = 90 * 24 * 3_600;
+
+/// Others may take what was found before it was leased: so often it is looked again.
+const LOOKS_MAX: usize = 4;
+
+/// Tasks of one lease at most.
+const LEASE_MAX: usize = 1_000;
+
+/// A task as the script that leases gives it.
+type Taken = (String, Vec<u8>, u32, u32, u64, u64);
+
+/// Counts of one queue.
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub(super) pending: u64,
+    pub(super) due: u64,
+    pub(super) leased: u64,
+    pub(super) dead: u64,
+    /// When it was counted, by the clock that decides.
+    pub(super) now: UnixMillis,
+    pub(super) first: Option<UnixMillis>,
+}
+
+impl RedisTaskQueue {
+    pub(super) async fn take_in(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>> {
+        let Some(first) = tasks.first() else { return Ok(Vec::new()) };
+        let queue = first.queue.clone();
+        if tasks.iter().any(|task| task.queue != queue) {
+            let why = "tasks that are to be accepted together must go to one queue in Redis";
+            return Err(Error::new(ErrorKind::Unsupported, why));
+        }
+        check_queue(&queue)?;
+        self.name(&queue).await?;
+        let keys = Keys::of(&queue);
+        let (wall, count) = (self.clock.wall(), tasks.len());
+        let mut all =
+            vec![keys.pending(), keys.active(), keys.scheduled(), keys.retry(), keys.due()];
+        let mut args = vec![self.now().into_bytes(), self.options.tasks_max.to_string().into()];
+        for task in tasks {
+            let pause = pause_until(task.due, wall);
+            let message = TaskMessage::of(task);
+            all.push(keys.task(&message.id));
+            args.extend([message.id.clone().into(), message.write(), pause.to_string().into()]);
+        }
+        let answer: Vec<i64> = self.redis.script(&scripts::ENQUEUE, &all, &args).await?;
+        let Some((&live, answers)) = answer.split_first().filter(|(live, _)| **live >= 0) else {
+            return Err(self.full());
+        };
+        if live == 0 {
+            // Redis may have been emptied since the name was told.
+            self.tell_name(&queue).await?;
+        }
+        debug_assert_eq!(answers.len(), count, "an answer of each task");
+        let accepted = |new: &i64| match new {
+            0 => Enqueued::Duplicate,
+            _ => Enqueued::Accepted,
+        };
+        Ok(answers.iter().map(accepted).collect())
+    }
+
+    pub(super) fn full(&self) -> Error {
+        Error::overloaded("tasks_max").with_context("max", self.options.tasks_max)
+    }
+
+    /// Puts the name of a queue where tools list them, once in this process.
+    async fn name(&self, queue: &str) -> Result<()> {
+        if self.named().contains(queue) {
+            return Ok(());
+        }
+        self.tell_name(queue).await?;
+        self.named().insert(queue.to_owned());
+        Ok(())
+    }
+
+    async fn tell_name(&self, queue: &str) -> Result<()> {
+        let _: u64 = self.redis.query(cmd("SADD").arg(QUEUES).arg(queue)).await?;
+        Ok(())
+    }
+
+    pub(super) async fn hand_out(
+        &self,
+        queue: &str,
+        max: usize,
+        for_: Duration,
+    ) -> Result<Vec<LeasedTask>> {
+        let (keys, max) = (Keys::of(queue), max.min(LEASE_MAX));
+        let mut leased = Vec::new();
+        for _ in 0..LOOKS_MAX {
+            let wanted = max - leased.len();
+            if wanted == 0 {
+                break;
+            }
+            let found = self.candidates(&keys, wanted).await?;
+            if found.is_empty() {
+                break;
+            }
+            let taken = self.take(&keys, &found, for_).await?;
+            for task in taken {
+                leased.extend(self.leased(queue, &keys, task).await?);
+            }
+        }
+        Ok(leased)
+    }
+
+    async fn candidates(&self, keys: &Keys, max: usize) -> Result<Vec<String>> {
+        let all = [
+            keys.pending(),
+            keys.scheduled(),
+            keys.retry(),
+            keys.lease(),
+            keys.due(),
+            keys.held(),
+            keys.until(),
+        ];
+        self.redis.script(&scripts::CANDIDATES, &all, &(self.now(), max)).await
+    }
+
+    async fn take(&self, keys: &Keys, ids: &[String], for_: Duration) -> Result<Vec<Taken>> {
+        let mut all = vec![
+            keys.pending(),
+            keys.active(),
+            keys.scheduled(),
+            keys.retry(),
+            keys.lease(),
+            keys.due(),
+            keys.held(),
+            keys.until(),
+        ];
+        all.extend(ids.iter().map(|id| keys.task(id)));
+        self.redis.script(&scripts::TAKE, &all, &(self.now(), millis(for_), ids)).await
+    }
+
+    /// What was leased, as the caller sees it. One that cannot be read is set aside.
+    async fn leased(&self, queue: &str, keys: &Keys, taken: Taken) -> Result<Option<LeasedTask>> {
+        let (text, message, token, lost, created, lease_until) = taken;
+        let message = match TaskMessage::read(&message) {
+            Ok(message) => message,
+            Err(cause) => {
+                self.set_aside(queue, keys, &text, token, message, &cause).await?;
+                return Ok(None);
+            }
+        };
+        let id = id_of(&text);
+        if may_be_named(id) {
+            let mut note = cmd("HSET");
+            note.arg(keys.names()).arg(id.0.to_string()).arg(&text);
+            let _: u64 = self.redis.query(&note).await?;
+        }
+        // Those that workers written in Go have spent are known by the failures alone.
+        let spent = message.failures().saturating_add(lost).saturating_add(1);
+        let attempts_max = message.attempts_max().saturating_sub(spent.saturating_sub(token));
+        Ok(Some(LeasedTask {
+            id,
+            queue: queue.to_owned(),
+            kind: message.kind,
+            payload: message.payload,
+            attempt: token,
+            attempts_max,
+            attempts_spared: token.saturating_sub(spent),
+            lease_until,
+            created,
+        }))
+    }
+
+    async fn set_aside(
+        &self,
+        queue: &str,
+        keys: &Keys,
+        text: &str,
+        token: u32,
+        bytes: Vec<u8>,
+        cause: &Error,
+    ) -> Result<()> {
+        tracing::error!(queue, id = text, %cause, "a task that cannot be read is a dead letter");
+        let message = TaskMessage::unreadable(text, queue, bytes, cause.to_string());
+        self.bury_as(keys, text, token, &message).await.map(drop)
+    }
+
+    pub(super) async fn put_off(&self, task: &LeasedTask, for_: Duration) -> Result<bool> {
+        let keys = Keys::of(&task.queue);
+        let text = self.text_of(&keys, task.id).await?;
+        let all = [keys.task(&text), keys.lease(), keys.until()];
+        let args = (self.now(), &text, task.attempt, millis(for_));
+        let extended: u8 = self.redis.script(&scripts::EXTEND, &all, &args).await?;
+        Ok(extended == 1)
+    }
+
+    pub(super) async fn forget(&self, task: &LeasedTask) -> Result<bool> {
+        let keys = Keys::of(&task.queue);
+        let text = self.text_of(&keys, task.id).await?;
+        let [processed, today] = keys.processed(self.clock.wall());
+        let mut all = Vec::from(held_keys(&keys, &text));
+        all.extend([processed, today]);
+        let args = (&text, task.attempt, DAY_KEPT_S);
+        let (done, lock): (u8, String) = self.redis.script(&scripts::COMPLETE, &all, &args).await?;
+        if !lock.is_empty() {
+            let lock = [RedisKey::verbatim(lock)];
+            let _: u64 = self.redis.script(&scripts::UNLOCK, &lock, &(&text,)).await?;
+        }
+        if done == 1 && may_be_named(task.id) {
+            let mut forget = cmd("HDEL");
+            forget.arg(keys.names()).arg(task.id.0.to_string());
+            let _: u64 = self.redis.query(&forget).await?;
+        }
+        Ok(done == 1)
+    }
+
+    pub(super) async fn give_back(
+        &self,
+        task: &LeasedTask,
+        due: UnixMillis,
+        cause: String,
+        counts: bool,
+    ) -> Result<bool> {
+        let keys = Keys::of(&task.queue);
+        let text = self.text_of(&keys, task.id).await?;
+        let Some(mut message) = self.message(&keys, &text).await? else { return Ok(false) };
+        let wall = self.clock.wall();
+        message.failed(cause, (wall / 1_000).cast_signed(), counts);
+        let (waiting, state) =
+            if counts { (keys.retry(), "retry") } else { (keys.scheduled(), "scheduled") };
+        let [processed, processed_today] = keys.processed(wall);
+        let [failed, failed_today] = keys.failed(wall);
+        let mut all = Vec::from(held_keys(&keys, &text));
+        all.extend([keys.pending(), waiting, keys.due()]);
+        all.extend([processed, processed_today, failed, failed_today]);
+        let pause = pause_until(due, wall);
+        let args = (
+            (self.now(), &text, task.attempt, message.write(), pause),
+            (state, u8::from(counts), DAY_KEPT_S),
+        );
+        let given_back: u8 = self.redis.script(&scripts::RETRY, &all, &args).await?;
+        Ok(given_back == 1)
+    }
+
+    pub(super) async fn archive(&self, task: &LeasedTask, cause: String) -> Result<bool> {
+        let keys = Keys::of(&task.queue);
+        let text = self.text_of(&keys, task.id).await?;
+        let Some(mut message) = self.message(&keys, &text).await? else { return Ok(false) };
+        message.failed(cause, (self.clock.wall() / 1_000).cast_signed(), true);
+        let dead = self.bury_as(&keys, &text, task.attempt, &message).await?;
+        let over = dead.saturating_sub(self.options.dead_max.into());
+        if over > 0 {
+            let dropped = self.trim(&keys, over).await?;
+            self.dead_dropped.fetch_add(dropped, Relaxed);
+        }
+        Ok(dead > 0)
+    }
+
+    /// How many dead letters there are then; 0 if the task is no longer ours.
+    async fn bury_as(
+        &self,
+        keys: &Keys,
+        text: &str,
+        token: u32,
+        message: &TaskMessage,
+    ) -> Result<u64> {
+        let wall = self.clock.wall();
+        let mut all = Vec::from(held_keys(keys, text));
+        all.push(keys.archived());
+        all.extend(keys.processed(wall));
+        all.extend(keys.failed(wall));
+        let args = (self.now(), text, token, message.write(), DAY_KEPT_S);
+        self.redis.script(&scripts::BURY, &all, &args).await
+    }
+
+    pub(super) async fn count(&self, keys: &Keys) -> Result<Counted> {
+        let all = [
+            keys.pending(),
+            keys.active(),
+            keys.scheduled(),
+            keys.retry(),
+            keys.archived(),
+            keys.due(),
+            keys.until(),
+        ];
+        let numbers: Vec<u64> = self.redis.script(&scripts::STATS, &all, &(self.now(),)).await?;
+        let [pending, due, leased, dead, now] =
+            numbers.first_chunk().copied().ok_or_else(|| {
+                Error::new(ErrorKind::Unexpected, "the counts of a queue have another shape")
+            })?;
+        Ok(Counted { pending, due, leased, dead, now, first: numbers.get(5).copied() })
+    }
+
+    /// What a task is called in Redis.
+    pub(super) async fn text_of(&self, keys: &Keys, id: TaskId) -> Result<String> {
+        let text = id.0.to_string();
+        if !may_be_named(id) {
+            return Ok(text);
+        }
+        let mut ask = cmd("HGET");
+        ask.arg(keys.names()).arg(&text);
+        let name: Option<String> = self.redis.query(&ask).await?;
+        Ok(name.unwrap_or(text))
+    }
+
+    pub(super) async fn message(&self, keys: &Keys, text: &str) -> Result<Option<TaskMessage>> {
+        let mut ask = cmd("HGET");
+        ask.arg(keys.task(text)).arg("msg");
+        let message: Option<Vec<u8>> = self.redis.query(&ask).await?;
+        message.as_deref().map(TaskMessage::read).transpose()
+    }
+}
+
+/// What a change of a leased task touches.
+fn held_keys(keys: &Keys, text: &str) -> [RedisKey; 5] {
+    [keys.task(text), keys.active(), keys.lease(), keys.held(), keys.until()]
+}
+
+/// A brace would end the part of a key by which a cluster finds its node.
+fn check_queue(queue: &str) -> Result<()> {
+    if queue.contains(['{', '}']) {
+        let error = Error::invalid_input("the name of a queue in Redis has no braces");
+        return Err(error.with_context("queue", queue.escape_debug()));
+    }
+    Ok(())
+}
+
+fn millis(pause: Duration) -> u64 {
+    u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).min(FAR.cast_unsigned())
+}

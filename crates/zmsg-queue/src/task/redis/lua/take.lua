@@ -1,0 +1,75 @@
+-- Leases those of these tasks that still can be.
+-- KEYS: pending, active, scheduled, retry, lease, due, held, until, then the task of each.
+-- ARGV: now or nothing, the length of a lease; then the id of each.
+-- Answers of each: its id, message, attempt, leases that ran out, when it was enqueued, the end of the lease.
+local pending, active, scheduled, retry, leases, due_set, held, until_set = unpack(KEYS, 1, 8)
+local now = tonumber(ARGV[1])
+if not now then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local ends = now + tonumber(ARGV[2])
+
+-- Whether a task that a worker has was left by it.
+local function is_left(id)
+  local until_ms = redis.call('ZSCORE', until_set, id)
+  if until_ms then
+    return tonumber(until_ms) <= now
+  end
+  local until_s = redis.call('ZSCORE', leases, id)
+  return until_s and tonumber(until_s) <= now / 1000 - 30
+end
+
+-- Takes a task that waits for its time.
+local function take_timed(set, id)
+  local at, due = redis.call('ZSCORE', set, id), redis.call('ZSCORE', due_set, id)
+  if at and due and tonumber(at) > math.ceil(due / 1000) then
+    -- Another worker has put it off.
+    redis.call('ZADD', due_set, at * 1000, id)
+    return false
+  end
+  return redis.call('ZREM', set, id) == 1
+end
+
+local answer = {}
+for at = 9, #KEYS do
+  local task, id = KEYS[at], ARGV[at - 6]
+  local state, message, attempt, lost, created =
+    unpack(redis.call('HMGET', task, 'state', 'msg', 'zmsg_attempt', 'zmsg_lost', 'zmsg_created'))
+  local ours = false
+  lost = tonumber(lost or 0)
+  if state == 'pending' then
+    -- From the end where the oldest are.
+    ours = redis.call('LREM', pending, -1, id) == 1
+  elseif state == 'scheduled' then
+    ours = take_timed(scheduled, id)
+  elseif state == 'retry' then
+    ours = take_timed(retry, id)
+  elseif state == 'active' and is_left(id) then
+    ours = true
+    lost = lost + 1
+  end
+  if ours and message then
+    local due = redis.call('ZSCORE', due_set, id) or redis.call('ZSCORE', held, id) or now
+    attempt = tonumber(attempt or 0) + 1
+    if state ~= 'active' then
+      redis.call('LPUSH', active, id)
+    end
+    redis.call('ZREM', due_set, id)
+    redis.call('ZADD', held, due, id)
+    redis.call('ZADD', until_set, ends, id)
+    redis.call('ZADD', leases, math.ceil(ends / 1000), id)
+    redis.call('HSET', task, 'state', 'active', 'zmsg_attempt', attempt, 'zmsg_lost', lost)
+    redis.call('HDEL', task, 'pending_since')
+    answer[#answer + 1] = { id, message, attempt, lost, tonumber(created or now), ends }
+  elseif state == 'active' then
+    -- A worker of others has it.
+    redis.call('ZREM', due_set, id)
+  elseif state ~= 'scheduled' and state ~= 'retry' then
+    -- It is gone, or dead: somebody else has seen to it.
+    redis.call('ZREM', due_set, id)
+    redis.call('ZREM', held, id)
+    redis.call('ZREM', until_set, id)
+  end
+end
+return answer

@@ -1,0 +1,126 @@
+// Command interop is the other side of a test: a client, a worker and an inspector of Go's asynq.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hibiken/asynq"
+)
+
+func main() {
+	if len(os.Args) != 5 {
+		fail(errors.New("usage: interop enqueue|work|fail|inspect URL QUEUE COUNT"))
+	}
+	// Nobody waits for it longer than that.
+	time.AfterFunc(time.Minute, func() { fail(errors.New("it took too long")) })
+	redis, err := asynq.ParseRedisURI(os.Args[2])
+	fail(err)
+	queue := os.Args[3]
+	count, err := strconv.Atoi(os.Args[4])
+	fail(err)
+	switch os.Args[1] {
+	case "enqueue":
+		enqueue(redis, queue, count)
+	case "work":
+		work(redis, queue, count, nil)
+	case "fail":
+		work(redis, queue, count, errors.New("not today"))
+	case "inspect":
+		inspect(redis, queue)
+	default:
+		fail(errors.New("no such command"))
+	}
+}
+
+func fail(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// Ids of all kinds: asynq's own, and one of the user's. The last task is unique and due in a second.
+func enqueue(redis asynq.RedisConnOpt, queue string, count int) {
+	client := asynq.NewClient(redis)
+	defer client.Close()
+	for n := 0; n < count; n++ {
+		options := []asynq.Option{asynq.Queue(queue), asynq.MaxRetry(2), asynq.Timeout(time.Minute)}
+		if n%2 == 1 {
+			options = append(options, asynq.TaskID(fmt.Sprintf("report:%d", n)))
+		}
+		if n == count-1 {
+			options = append(options, asynq.ProcessIn(time.Second), asynq.Unique(time.Hour))
+		}
+		info, err := client.Enqueue(asynq.NewTask("greet", []byte(fmt.Sprintf("go %d", n))), options...)
+		fail(err)
+		fmt.Println(info.ID)
+	}
+}
+
+// Ends when it has seen so many tasks.
+func work(redis asynq.RedisConnOpt, queue string, count int, answer error) {
+	server := asynq.NewServer(redis, asynq.Config{
+		Concurrency:     4,
+		Queues:          map[string]int{queue: 1},
+		LogLevel:        asynq.FatalLevel,
+		RetryDelayFunc:  func(int, error, *asynq.Task) time.Duration { return time.Second },
+		ShutdownTimeout: 5 * time.Second,
+	})
+	done := make(chan struct{})
+	var mutex sync.Mutex
+	seen := 0
+	handle := func(ctx context.Context, task *asynq.Task) error {
+		mutex.Lock()
+		defer mutex.Unlock()
+		id, _ := asynq.GetTaskID(ctx)
+		fmt.Printf("%s %s %s\n", id, task.Type(), task.Payload())
+		seen++
+		if seen == count {
+			close(done)
+		}
+		return answer
+	}
+	fail(server.Start(asynq.HandlerFunc(handle)))
+	<-done
+	server.Shutdown()
+}
+
+func inspect(redis asynq.RedisConnOpt, queue string) {
+	inspector := asynq.NewInspector(redis)
+	defer inspector.Close()
+	queues, err := inspector.Queues()
+	fail(err)
+	info, err := inspector.GetQueueInfo(queue)
+	fail(err)
+	archived, err := inspector.ListArchivedTasks(queue)
+	fail(err)
+	scheduled, err := inspector.ListScheduledTasks(queue)
+	fail(err)
+	retry, err := inspector.ListRetryTasks(queue)
+	fail(err)
+	active, err := inspector.ListActiveTasks(queue)
+	fail(err)
+	letters := []string{}
+	for _, task := range archived {
+		letters = append(letters, task.ID+" "+task.LastErr)
+	}
+	fail(json.NewEncoder(os.Stdout).Encode(map[string]any{
+		"queues":    queues,
+		"pending":   info.Pending,
+		"active":    info.Active,
+		"scheduled": info.Scheduled,
+		"retry":     info.Retry,
+		"archived":  info.Archived,
+		"processed": info.Processed,
+		"failed":    info.Failed,
+		"listed":    []int{len(scheduled), len(retry), len(active)},
+		"letters":   letters,
+	}))
+}
