@@ -54,7 +54,7 @@ const CONTROLS: &[Control] = &[
         ..control("trim_early", Lost, "periodic", 30).at("zmsg-aggregate::trim::trimmed", 1)
     },
     control("skip_replay", Lost, "periodic", 200),
-    control("ignore_ledger", Doubled, "periodic", 30),
+    control("ignore_ledger", Doubled, "periodic", 8).at("zmsg-aggregate::flush::committed", 2),
     control("reuse_stream", Refused, "periodic", 8),
     control("drop_group", Lost, "periodic", 8),
     control("double_statement", Doubled, "periodic", 8),
@@ -81,7 +81,7 @@ const CONTROLS: &[Control] = &[
 ];
 
 /// A breach that shows by chance gets so many runs.
-const RUNS_MAX: u64 = 6;
+const RUNS_MAX: u64 = 20;
 
 /// Kills of a run.
 const KILLS: usize = 5;
