@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
-use zmsg_core::{Error, ErrorKind, ManualClock, SystemClock, TaskId};
+use zmsg_core::{Clock as _, Error, ErrorKind, ManualClock, SystemClock, TaskId};
 use zmsg_queue::conformance::{Harness, Limits};
 use zmsg_queue::{
     Enqueued, MemoryQueueOptions, MemoryTaskQueue, NewTask, QueueClock, RedisQueueOptions,
@@ -160,4 +160,30 @@ async fn a_task_that_is_no_message_is_a_dead_letter_and_holds_up_no_other() {
     let dead = queue.dead_letters(None, None, 9).await.unwrap();
     assert_eq!((dead[0].id, dead[0].kind.as_str()), (all[0].id, "unreadable"));
     assert_eq!(&dead[0].payload[..], b"\x01\x02");
+}
+
+#[tokio::test]
+async fn a_queue_that_asynq_paused_hands_out_nothing_until_it_goes_on() {
+    let Some((_server, redis, queue)) = kept() else { return };
+    queue.enqueue_all(tasks(2)).await.unwrap();
+    let _: () = redis.query(cmd("SET").arg("asynq:{default}:paused").arg(1)).await.unwrap();
+    assert!(queue.lease("default", 9, LEASE).await.unwrap().is_empty());
+    let _: u64 = redis.query(cmd("DEL").arg("asynq:{default}:paused")).await.unwrap();
+    assert_eq!(queue.lease("default", 9, LEASE).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_late_worker_cannot_end_what_a_worker_of_asynq_has() {
+    let Some((_server, redis, queue)) = kept() else { return };
+    queue.enqueue_all(tasks(1)).await.unwrap();
+    let late = queue.lease("default", 1, LEASE).await.unwrap().remove(0);
+    // What is left when asynq has given the task back after the lease and taken it again.
+    let key = format!("asynq:{{default}}:t:{}", late.id.0);
+    let _: u64 = redis.query(cmd("HDEL").arg(&key).arg("pending_since")).await.unwrap();
+    let (due, cause) = (SystemClock.wall(), Error::invalid_input("late"));
+    assert!(!queue.extend(&late, LEASE).await.unwrap());
+    assert!(!queue.complete(&late).await.unwrap());
+    assert!(!queue.retry(&late, due, &cause, true).await.unwrap());
+    assert!(!queue.bury(&late, &cause).await.unwrap());
+    assert_eq!(queue.state(late.id).await.unwrap(), Some(TaskState::Leased));
 }

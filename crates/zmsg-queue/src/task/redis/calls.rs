@@ -19,6 +19,9 @@ const DAY_KEPT_S: u64 = 90 * 24 * 3_600;
 /// Others may take what was found before it was leased: so often it is looked again.
 const LOOKS_MAX: usize = 4;
 
+/// So many are looked at for each lease, or more: some may lead nowhere.
+const LOOK_AT: usize = 100;
+
 /// Tasks of one lease at most.
 const LEASE_MAX: usize = 1_000;
 
@@ -106,11 +109,11 @@ impl RedisTaskQueue {
             if wanted == 0 {
                 break;
             }
-            let found = self.candidates(&keys, wanted).await?;
+            let found = self.candidates(&keys, wanted.max(LOOK_AT)).await?;
             if found.is_empty() {
                 break;
             }
-            let taken = self.take(&keys, &found, for_).await?;
+            let taken = self.take(&keys, &found, wanted, for_).await?;
             for task in taken {
                 leased.extend(self.leased(queue, &keys, task).await?);
             }
@@ -127,11 +130,18 @@ impl RedisTaskQueue {
             keys.due(),
             keys.held(),
             keys.until(),
+            keys.paused(),
         ];
         self.redis.script(&scripts::CANDIDATES, &all, &(self.now(), max)).await
     }
 
-    async fn take(&self, keys: &Keys, ids: &[String], for_: Duration) -> Result<Vec<Taken>> {
+    async fn take(
+        &self,
+        keys: &Keys,
+        ids: &[String],
+        max: usize,
+        for_: Duration,
+    ) -> Result<Vec<Taken>> {
         let mut all = vec![
             keys.pending(),
             keys.active(),
@@ -143,7 +153,7 @@ impl RedisTaskQueue {
             keys.until(),
         ];
         all.extend(ids.iter().map(|id| keys.task(id)));
-        self.redis.script(&scripts::TAKE, &all, &(self.now(), millis(for_), ids)).await
+        self.redis.script(&scripts::TAKE, &all, &(self.now(), millis(for_), max, ids)).await
     }
 
     /// What was leased, as the caller sees it. One that cannot be read is set aside.

@@ -64,6 +64,11 @@ impl Keys {
         self.asynq("archived")
     }
 
+    /// There while the queue is not to be worked.
+    pub(super) fn paused(&self) -> RedisKey {
+        self.asynq("paused")
+    }
+
     /// Of all that wait: when they are due, in milliseconds.
     pub(super) fn due(&self) -> RedisKey {
         self.own("due")

@@ -8,8 +8,8 @@ if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
-local found = redis.call('HMGET', task, 'state', 'zmsg_attempt')
-if found[1] ~= 'active' or found[2] ~= ARGV[3] then
+local found = redis.call('HMGET', task, 'state', 'zmsg_attempt', 'pending_since')
+if found[1] ~= 'active' or found[2] ~= ARGV[3] or not found[3] then
   return 0
 end
 redis.call('LREM', active, 1, id)
@@ -18,6 +18,7 @@ redis.call('ZREM', held, id)
 redis.call('ZREM', until_set, id)
 redis.call('ZADD', archived, math.floor(now / 1000), id)
 redis.call('HSET', task, 'msg', ARGV[4], 'state', 'archived', 'zmsg_died', now)
+redis.call('HDEL', task, 'pending_since')
 for at = 7, 9, 2 do
   redis.call('INCR', KEYS[at])
   if redis.call('INCR', KEYS[at + 1]) == 1 then

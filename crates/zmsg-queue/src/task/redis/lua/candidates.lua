@@ -1,6 +1,9 @@
 -- Which tasks may be leased now, in the order of due time and id. Makes tasks of others known.
--- KEYS: pending, scheduled, retry, lease, due, held, until. ARGV: now or nothing, how many.
-local pending, scheduled, retry, leases, due_set, held, until_set = unpack(KEYS)
+-- KEYS: pending, scheduled, retry, lease, due, held, until, paused. ARGV: now or nothing, how many.
+local pending, scheduled, retry, leases, due_set, held, until_set, paused = unpack(KEYS)
+if redis.call('EXISTS', paused) == 1 then
+  return {}
+end
 local now, max = tonumber(ARGV[1]), tonumber(ARGV[2])
 if not now then
   local time = redis.call('TIME')

@@ -3,8 +3,8 @@
 -- Answers: 1 and the key of its lock against doubles, which may be empty; 0 if it is no longer ours.
 local task, active, leases, held, until_set, processed, processed_today = unpack(KEYS)
 local id = ARGV[1]
-local found = redis.call('HMGET', task, 'state', 'zmsg_attempt', 'unique_key')
-if found[1] ~= 'active' or found[2] ~= ARGV[2] then
+local found = redis.call('HMGET', task, 'state', 'zmsg_attempt', 'unique_key', 'pending_since')
+if found[1] ~= 'active' or found[2] ~= ARGV[2] or not found[4] then
   return { 0, '' }
 end
 redis.call('LREM', active, 1, id)

@@ -5,8 +5,8 @@ if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
-local held = redis.call('HMGET', task, 'state', 'zmsg_attempt')
-if held[1] ~= 'active' or held[2] ~= ARGV[3] then
+local held = redis.call('HMGET', task, 'state', 'zmsg_attempt', 'pending_since')
+if held[1] ~= 'active' or held[2] ~= ARGV[3] or not held[3] then
   return 0
 end
 local ends = now + tonumber(ARGV[4])

@@ -8,8 +8,8 @@ if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
-local found = redis.call('HMGET', task, 'state', 'zmsg_attempt')
-if found[1] ~= 'active' or found[2] ~= ARGV[3] then
+local found = redis.call('HMGET', task, 'state', 'zmsg_attempt', 'pending_since')
+if found[1] ~= 'active' or found[2] ~= ARGV[3] or not found[3] then
   return 0
 end
 redis.call('LREM', active, 1, id)
@@ -25,6 +25,7 @@ if due <= now then
 else
   redis.call('ZADD', waiting, math.ceil(due / 1000), id)
   redis.call('HSET', task, 'msg', ARGV[4], 'state', ARGV[6])
+  redis.call('HDEL', task, 'pending_since')
 end
 if ARGV[7] == '1' then
   for at = 9, 11, 2 do

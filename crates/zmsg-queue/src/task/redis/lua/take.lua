@@ -1,6 +1,6 @@
 -- Leases those of these tasks that still can be.
 -- KEYS: pending, active, scheduled, retry, lease, due, held, until, then the task of each.
--- ARGV: now or nothing, the length of a lease; then the id of each.
+-- ARGV: now or nothing, the length of a lease, how many at most; then the id of each.
 -- Answers of each: its id, message, attempt, leases that ran out, when it was enqueued, the end of the lease.
 local pending, active, scheduled, retry, leases, due_set, held, until_set = unpack(KEYS, 1, 8)
 local now = tonumber(ARGV[1])
@@ -8,7 +8,7 @@ if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000 + math.floor(time[2] / 1000)
 end
-local ends = now + tonumber(ARGV[2])
+local ends, max = now + tonumber(ARGV[2]), tonumber(ARGV[3])
 
 -- Whether a task that a worker has was left by it.
 local function is_left(id)
@@ -33,9 +33,12 @@ end
 
 local answer = {}
 for at = 9, #KEYS do
-  local task, id = KEYS[at], ARGV[at - 6]
-  local state, message, attempt, lost, created =
-    unpack(redis.call('HMGET', task, 'state', 'msg', 'zmsg_attempt', 'zmsg_lost', 'zmsg_created'))
+  if #answer == max then
+    break
+  end
+  local task, id = KEYS[at], ARGV[at - 5]
+  local state, message, attempt, lost, created, since = unpack(redis.call('HMGET', task,
+    'state', 'msg', 'zmsg_attempt', 'zmsg_lost', 'zmsg_created', 'pending_since'))
   local ours = false
   lost = tonumber(lost or 0)
   if state == 'pending' then
@@ -59,8 +62,9 @@ for at = 9, #KEYS do
     redis.call('ZADD', held, due, id)
     redis.call('ZADD', until_set, ends, id)
     redis.call('ZADD', leases, math.ceil(ends / 1000), id)
-    redis.call('HSET', task, 'state', 'active', 'zmsg_attempt', attempt, 'zmsg_lost', lost)
-    redis.call('HDEL', task, 'pending_since')
+    -- A worker of others takes `pending_since` away when it takes a task: with it, the task is ours.
+    redis.call('HSET', task, 'state', 'active', 'zmsg_attempt', attempt, 'zmsg_lost', lost,
+      'pending_since', since or string.format('%.0f000000', now))
     answer[#answer + 1] = { id, message, attempt, lost, tonumber(created or now), ends }
   elseif state == 'active' then
     -- A worker of others has it.
