@@ -122,16 +122,8 @@ impl RedisTaskQueue {
     }
 
     async fn candidates(&self, keys: &Keys, max: usize) -> Result<Vec<String>> {
-        let all = [
-            keys.pending(),
-            keys.scheduled(),
-            keys.retry(),
-            keys.lease(),
-            keys.due(),
-            keys.held(),
-            keys.until(),
-            keys.paused(),
-        ];
+        let mut all = Vec::from(places(keys));
+        all.push(keys.paused());
         self.redis.script(&scripts::CANDIDATES, &all, &(self.now(), max)).await
     }
 
@@ -142,16 +134,7 @@ impl RedisTaskQueue {
         max: usize,
         for_: Duration,
     ) -> Result<Vec<Taken>> {
-        let mut all = vec![
-            keys.pending(),
-            keys.active(),
-            keys.scheduled(),
-            keys.retry(),
-            keys.lease(),
-            keys.due(),
-            keys.held(),
-            keys.until(),
-        ];
+        let mut all = Vec::from(places(keys));
         all.extend(ids.iter().map(|id| keys.task(id)));
         self.redis.script(&scripts::TAKE, &all, &(self.now(), millis(for_), max, ids)).await
     }
@@ -326,6 +309,20 @@ impl RedisTaskQueue {
         let message: Option<Vec<u8>> = self.redis.query(&ask).await?;
         message.as_deref().map(TaskMessage::read).transpose()
     }
+}
+
+/// Where tasks that are not dead may stand.
+fn places(keys: &Keys) -> [RedisKey; 8] {
+    [
+        keys.pending(),
+        keys.active(),
+        keys.scheduled(),
+        keys.retry(),
+        keys.lease(),
+        keys.due(),
+        keys.held(),
+        keys.until(),
+    ]
 }
 
 /// What a change of a leased task touches.

@@ -2,16 +2,23 @@
 
 use zmsg_redis::Script;
 
-pub(super) static ENQUEUE: Script = Script::new(include_str!("lua/enqueue.lua"));
-pub(super) static CANDIDATES: Script = Script::new(include_str!("lua/candidates.lua"));
-pub(super) static TAKE: Script = Script::new(include_str!("lua/take.lua"));
-pub(super) static EXTEND: Script = Script::new(include_str!("lua/extend.lua"));
-pub(super) static COMPLETE: Script = Script::new(include_str!("lua/complete.lua"));
-pub(super) static RETRY: Script = Script::new(include_str!("lua/retry.lua"));
-pub(super) static BURY: Script = Script::new(include_str!("lua/bury.lua"));
-pub(super) static RETRY_DEAD: Script = Script::new(include_str!("lua/retry_dead.lua"));
-pub(super) static DROP_DEAD: Script = Script::new(include_str!("lua/drop_dead.lua"));
-pub(super) static STATS: Script = Script::new(include_str!("lua/stats.lua"));
+/// A script behind what all of them begin with.
+macro_rules! script {
+    ($path:literal) => {
+        Script::new(concat!(include_str!("lua/prelude.lua"), include_str!($path)))
+    };
+}
+
+pub(super) static ENQUEUE: Script = script!("lua/enqueue.lua");
+pub(super) static CANDIDATES: Script = script!("lua/candidates.lua");
+pub(super) static TAKE: Script = script!("lua/take.lua");
+pub(super) static EXTEND: Script = script!("lua/extend.lua");
+pub(super) static COMPLETE: Script = script!("lua/complete.lua");
+pub(super) static RETRY: Script = script!("lua/retry.lua");
+pub(super) static BURY: Script = script!("lua/bury.lua");
+pub(super) static RETRY_DEAD: Script = script!("lua/retry_dead.lua");
+pub(super) static DROP_DEAD: Script = script!("lua/drop_dead.lua");
+pub(super) static STATS: Script = script!("lua/stats.lua");
 
 /// Takes a lock away if the task still has it.
 pub(super) static UNLOCK: Script = Script::new(

@@ -1,14 +1,10 @@
 -- Which tasks may be leased now, in the order of due time and id. Makes tasks of others known.
--- KEYS: pending, scheduled, retry, lease, due, held, until, paused. ARGV: now or nothing, how many.
-local pending, scheduled, retry, leases, due_set, held, until_set, paused = unpack(KEYS)
+-- KEYS: pending, active, scheduled, retry, lease, due, held, until, paused. ARGV: now or nothing, how many.
+local pending, _, scheduled, retry, leases, due_set, held, until_set, paused = unpack(KEYS)
 if redis.call('EXISTS', paused) == 1 then
   return {}
 end
-local now, max = tonumber(ARGV[1]), tonumber(ARGV[2])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+local now, max = moment(ARGV[1]), tonumber(ARGV[2])
 -- What others enqueued, or moved here before its time because a person said so.
 local tail = redis.call('LRANGE', pending, -max, -1)
 for at = #tail, 1, -1 do

@@ -3,13 +3,8 @@
 -- ARGV: now or nothing, how many may be live; then of each task its id, message, and pause until it is due.
 -- Answers: how many were live; then of each task 1 if it is new, 0 if it was there. Nothing but -1 if it is full.
 local pending, active, scheduled, retry, due_set = unpack(KEYS, 1, 5)
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
-local live = redis.call('LLEN', pending) + redis.call('LLEN', active)
-  + redis.call('ZCARD', scheduled) + redis.call('ZCARD', retry)
+local now = moment(ARGV[1])
+local live = live_in(pending, active, scheduled, retry)
 local answer, seen, new = { live }, {}, 0
 for at = 6, #KEYS do
   if seen[KEYS[at]] or redis.call('EXISTS', KEYS[at]) == 1 then
@@ -30,7 +25,7 @@ for at = 6, #KEYS do
     redis.call('HSET', KEYS[at], 'msg', ARGV[first + 1], 'zmsg_created', now, 'zmsg_attempt', 0)
     if due <= now then
       redis.call('LPUSH', pending, id)
-      redis.call('HSET', KEYS[at], 'state', 'pending', 'pending_since', string.format('%.0f000000', now))
+      redis.call('HSET', KEYS[at], 'state', 'pending', 'pending_since', nanoseconds(now))
     else
       -- Whole seconds, later rather than earlier: others read this set.
       redis.call('ZADD', scheduled, math.ceil(due / 1000), id)

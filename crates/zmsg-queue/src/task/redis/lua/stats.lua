@@ -2,11 +2,7 @@
 -- ARGV: now or nothing. Answers: waiting, due, leased, dead, now, then the first moment at which there is
 -- something to lease, if there is any.
 local pending, active, scheduled, retry, archived, due_set, until_set = unpack(KEYS)
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+local now = moment(ARGV[1])
 local first
 local function earlier(moment)
   if moment and (not first or tonumber(moment) < first) then

@@ -3,11 +3,7 @@
 -- ARGV: now or nothing, the length of a lease, how many at most; then the id of each.
 -- Answers of each: its id, message, attempt, leases that ran out, when it was enqueued, the end of the lease.
 local pending, active, scheduled, retry, leases, due_set, held, until_set = unpack(KEYS, 1, 8)
-local now = tonumber(ARGV[1])
-if not now then
-  local time = redis.call('TIME')
-  now = time[1] * 1000 + math.floor(time[2] / 1000)
-end
+local now = moment(ARGV[1])
 local ends, max = now + tonumber(ARGV[2]), tonumber(ARGV[3])
 
 -- Whether a task that a worker has was left by it.
@@ -64,7 +60,7 @@ for at = 9, #KEYS do
     redis.call('ZADD', leases, math.ceil(ends / 1000), id)
     -- A worker of others takes `pending_since` away when it takes a task: with it, the task is ours.
     redis.call('HSET', task, 'state', 'active', 'zmsg_attempt', attempt, 'zmsg_lost', lost,
-      'pending_since', since or string.format('%.0f000000', now))
+      'pending_since', since or nanoseconds(now))
     answer[#answer + 1] = { id, message, attempt, lost, tonumber(created or now), ends }
   elseif state == 'active' then
     -- A worker of others has it.
