@@ -5,6 +5,7 @@ mod dead;
 mod endings;
 mod harness;
 mod intake;
+mod lanes;
 mod leases;
 mod views;
 
@@ -12,6 +13,7 @@ pub use dead::*;
 pub use endings::*;
 pub use harness::{Harness, Limits};
 pub use intake::*;
+pub use lanes::*;
 pub use leases::*;
 pub use views::*;
 
@@ -47,6 +49,15 @@ macro_rules! task_queue_conformance {
             changed_tells_of_what_came_since_the_call,
             stats_count_what_there_is,
             a_closed_queue_refuses_every_call,
+            a_lane_is_handed_out_one_by_one_in_order,
+            tasks_accepted_together_keep_their_order_in_a_lane,
+            a_lane_waits_for_a_task_that_failed,
+            a_dead_letter_blocks_its_lane,
+            a_dead_letter_that_is_skipped_comes_last,
+            the_tokens_of_a_lane_only_grow,
+            stats_count_what_waits_in_a_lane,
+            concurrent_leasers_keep_a_lane_in_order,
+            a_task_keeps_its_time_out_and_deadline,
         }
     };
     (@promises $harness:expr, $($promise:ident,)*) => {$(

@@ -33,10 +33,10 @@ pub mod outbox;
 pub mod conformance;
 
 pub use task::{
-    DeadTask, Ending, Enqueued, LeasedTask, MemoryQueueOptions, MemoryTaskQueue, NewTask,
-    QueueClock, QueueStats, SqlQueueOptions, SqlTaskQueue, TaskHandler, TaskQueue, TaskState,
-    WakeUps, Worker, WorkerCounters, WorkerOptions, WorkerReport, WorkerStats, inbox_purge,
-    inbox_step, is_already_applied, is_lease_lost,
+    DeadTask, Ending, Enqueued, Lane, LanePlace, LeasedTask, MemoryQueueOptions, MemoryTaskQueue,
+    NewTask, OnDead, QueueClock, QueueStats, Rate, ServedQueue, SqlQueueOptions, SqlTaskQueue,
+    TaskHandler, TaskQueue, TaskState, WakeUps, Worker, WorkerCounters, WorkerOptions,
+    WorkerReport, WorkerStats, inbox_purge, inbox_step, is_already_applied, is_lease_lost,
 };
 #[cfg(feature = "redis")]
 pub use task::{RedisQueueOptions, RedisTaskQueue};

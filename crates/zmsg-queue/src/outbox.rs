@@ -36,7 +36,7 @@
 //! The binds are, in this order: the id (`uuid`; 16 bytes on SQLite), the queue, the kind (`text`),
 //! the payload (`bytea`), the milliseconds until it is due and the attempts it has (`bigint`).
 
-use zmsg_core::{Clock, Result, Statement, Value};
+use zmsg_core::{Clock, Error, ErrorKind, Result, Statement, Value};
 use zmsg_sqlbuilder::Dialect;
 
 use crate::NewTask;
@@ -45,7 +45,8 @@ use crate::NewTask;
 /// by `clock`, and the pause begins with the statement.
 ///
 /// # Errors
-/// `InvalidInput` for a task that no queue would take.
+/// `InvalidInput` for a task that no queue would take; `Unsupported` for one with a time-out, a deadline
+/// or a lane.
 pub fn enqueue(task: &NewTask, clock: &dyn Clock, dialect: Dialect) -> Result<Statement> {
     let text = match dialect {
         Dialect::Postgres => TOLD_POSTGRES,
@@ -77,7 +78,12 @@ pub fn render(statement: &Statement, dialect: Dialect) -> Result<(String, Vec<Va
 
 fn statement(text: &'static str, task: &NewTask, clock: &dyn Clock) -> Result<Statement> {
     task.check()?;
-    let NewTask { id, queue, kind, payload, due, attempts_max } = task.clone();
+    let NewTask { id, queue, kind, payload, due, attempts_max, timeout, deadline, lane } =
+        task.clone();
+    if timeout.is_some() || deadline.is_some() || lane.is_some() {
+        let why = "a task in a transaction of your own has no time-out, deadline or lane: enqueue it in the queue";
+        return Err(Error::new(ErrorKind::Unsupported, why).with_context("id", id));
+    }
     let delay = Value::Int(crate::task::pause_until(due, clock.wall()));
     let of_task = [Value::Uuid(id.0), queue.into(), kind.into(), payload.into()];
     let rest = [delay, attempts_max.into()];

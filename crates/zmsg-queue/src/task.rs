@@ -2,6 +2,7 @@
 
 mod changes;
 mod inbox;
+mod lane;
 mod memory;
 mod queue; // start here: the contract
 mod record;
@@ -11,6 +12,7 @@ mod redis;
 mod worker;
 
 pub use inbox::{inbox_purge, inbox_step, is_already_applied};
+pub use lane::{Lane, LanePlace, OnDead};
 pub use memory::{MemoryQueueOptions, MemoryTaskQueue};
 pub use queue::TaskQueue;
 pub(crate) use record::pause_until;
@@ -19,5 +21,6 @@ pub use record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState}
 pub use redis::{RedisQueueOptions, RedisTaskQueue};
 pub use sql::{QueueClock, SqlQueueOptions, SqlTaskQueue, WakeUps, is_lease_lost};
 pub use worker::{
-    Ending, TaskHandler, Worker, WorkerCounters, WorkerOptions, WorkerReport, WorkerStats,
+    Ending, Rate, ServedQueue, TaskHandler, Worker, WorkerCounters, WorkerOptions, WorkerReport,
+    WorkerStats,
 };

@@ -9,7 +9,7 @@ use zmsg_aggregate::{Aggregator, FlushObserver, FlushPolicy, Flushing};
 use zmsg_cache::{CachePolicy, LocalCache, RemoteCache, TieredCache};
 use zmsg_core::{Backoff, Clock, Key, Result};
 use zmsg_idgen::{IdGenerator, NodeLease};
-use zmsg_queue::{TaskHandler, Worker, WorkerOptions};
+use zmsg_queue::{ServedQueue, TaskHandler, Worker, WorkerOptions};
 use zmsg_store::SqlStore;
 
 use crate::Zmsg;
@@ -287,7 +287,7 @@ fn flush_policy(config: &Config) -> FlushPolicy {
 fn worker_options(config: &Config) -> WorkerOptions {
     let queue = &config.queue;
     WorkerOptions {
-        queue: codec::QUEUE.to_owned(),
+        queues: vec![ServedQueue::new(codec::QUEUE)],
         concurrency: queue.workers,
         lease: queue.lease,
         task_timeout: queue.task_timeout,
@@ -295,13 +295,14 @@ fn worker_options(config: &Config) -> WorkerOptions {
         poll_max: Duration::from_secs(1),
         // Less than `close` grants them, so that unfinished tasks are given back in time.
         drain: config.shutdown_deadline / 4,
+        ..WorkerOptions::default()
     }
 }
 
 /// Repairs are few, quick to fail while L2 is away, and due as soon as it is back.
 fn repair_options(config: &Config) -> WorkerOptions {
     WorkerOptions {
-        queue: codec::REPAIR_QUEUE.to_owned(),
+        queues: vec![ServedQueue::new(codec::REPAIR_QUEUE)],
         concurrency: 2,
         backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(1)),
         ..worker_options(config)

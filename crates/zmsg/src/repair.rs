@@ -97,14 +97,11 @@ impl Inner {
 
     async fn queue_task(&self, keys: &[Key]) -> Result<()> {
         let payload = Payload::RepairMany { keys: keys.iter().map(Key::to_string).collect() };
-        let task = NewTask {
-            id: TaskId::generate(),
-            queue: REPAIR_QUEUE.to_owned(),
-            kind: Kind::CacheRepair.name().to_owned(),
-            payload: codec::encode(&payload)?,
-            due: self.clock.wall(),
-            attempts_max: ATTEMPTS_MAX,
-        };
+        let (kind, payload) = (Kind::CacheRepair.name(), codec::encode(&payload)?);
+        let task = NewTask::new(TaskId::generate(), kind, payload)
+            .queue(REPAIR_QUEUE)
+            .due(self.clock.wall())
+            .attempts_max(ATTEMPTS_MAX);
         self.queue.enqueue(task).await.map(|_| ())
     }
 

@@ -1,5 +1,6 @@
 //! A task queue in this process's memory.
 
+mod lanes;
 mod table;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

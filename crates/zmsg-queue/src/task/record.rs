@@ -6,6 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use zmsg_core::{Error, Result, TaskId, UnixMillis};
 
+use super::lane::{Lane, LanePlace, OnDead};
+
 /// A task to enqueue.
 #[derive(Clone, PartialEq, Eq)]
 pub struct NewTask {
@@ -21,6 +23,12 @@ pub struct NewTask {
     pub due: UnixMillis,
     /// How often it may be tried before it is buried; at least 1.
     pub attempts_max: u32,
+    /// How long one attempt may take; `None`: what its worker allows.
+    pub timeout: Option<Duration>,
+    /// The moment after which it is no longer wanted: it is a dead letter then.
+    pub deadline: Option<UnixMillis>,
+    /// The lane in which it keeps its place.
+    pub lane: Option<Lane>,
 }
 
 impl NewTask {
@@ -31,8 +39,17 @@ impl NewTask {
 
     /// A task for the default queue, due at once, with three attempts.
     pub fn new(id: TaskId, kind: impl Into<String>, payload: impl Into<Bytes>) -> Self {
-        let (kind, payload) = (kind.into(), payload.into());
-        Self { id, queue: Self::QUEUE_DEFAULT.into(), kind, payload, due: 0, attempts_max: 3 }
+        Self {
+            id,
+            queue: Self::QUEUE_DEFAULT.into(),
+            kind: kind.into(),
+            payload: payload.into(),
+            due: 0,
+            attempts_max: 3,
+            timeout: None,
+            deadline: None,
+            lane: None,
+        }
     }
 
     /// Sets the moment before which it is not handed out.
@@ -53,16 +70,51 @@ impl NewTask {
         Self { attempts_max, ..self }
     }
 
+    /// Sets how long one attempt may take.
+    #[must_use]
+    pub fn timeout(self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self }
+    }
+
+    /// Sets the moment after which it is no longer wanted.
+    #[must_use]
+    pub fn deadline(self, deadline: UnixMillis) -> Self {
+        Self { deadline: Some(deadline), ..self }
+    }
+
+    /// Puts it at the end of a lane, which a dead letter of it blocks.
+    #[must_use]
+    pub fn ordered_by(self, key: impl Into<String>) -> Self {
+        let (key, on_dead) = (key.into(), OnDead::default());
+        Self { lane: Some(Lane { key, on_dead }), ..self }
+    }
+
+    /// Says what becomes of its lane when it is a dead letter; nothing without a lane.
+    #[must_use]
+    pub fn on_dead(mut self, on_dead: OnDead) -> Self {
+        if let Some(lane) = &mut self.lane {
+            lane.on_dead = on_dead;
+        }
+        self
+    }
+
     /// Refuses what no backend could keep, before any of them sees it.
     pub(crate) fn check(&self) -> Result<()> {
         check_name("queue", &self.queue)?;
         check_name("kind", &self.kind)?;
+        if let Some(lane) = &self.lane {
+            check_name("lane", &lane.key)?;
+        }
         let problem = if self.id.0.is_nil() {
             "the id of a task must not be nil"
         } else if self.attempts_max == 0 {
             "a task needs at least one attempt"
         } else if i64::try_from(self.due).is_err() {
             "the due time of a task is beyond what a database can keep"
+        } else if self.timeout.is_some_and(|timeout| timeout < Duration::from_millis(1)) {
+            "an attempt needs at least a millisecond: leave the time-out out for none of its own"
+        } else if self.deadline.is_some_and(|deadline| deadline < self.due) {
+            "the deadline of a task must not be before it is due"
         } else {
             return Ok(());
         };
@@ -111,6 +163,12 @@ pub struct LeasedTask {
     pub lease_until: UnixMillis,
     /// When it was enqueued.
     pub created: UnixMillis,
+    /// How long this attempt may take; `None`: what its worker allows.
+    pub timeout: Option<Duration>,
+    /// The moment after which it is no longer wanted.
+    pub deadline: Option<UnixMillis>,
+    /// The place in its lane.
+    pub lane: Option<LanePlace>,
 }
 
 impl LeasedTask {

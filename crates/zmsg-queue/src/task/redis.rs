@@ -10,6 +10,7 @@ mod options;
 mod scripts;
 mod calls;
 mod dead;
+mod lanes;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -4,28 +4,32 @@ mod attempt;
 mod counters;
 mod handler;
 mod options;
+mod served;
 mod verdict;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zmsg_core::{Backoff, Clock, Result};
 
 pub use self::counters::{WorkerCounters, WorkerStats};
 pub use self::handler::{Ending, TaskHandler};
-pub use self::options::WorkerOptions;
+pub use self::options::{Rate, ServedQueue, WorkerOptions};
 
 use self::attempt::Crew;
+use self::served::{Served, order};
 use self::verdict::will_not_go_away;
 use super::queue::TaskQueue;
 use super::record::LeasedTask;
 
-/// Runs the tasks of one queue, several at a time.
+/// Runs the tasks of some queues, several at a time.
 ///
+/// - Of several queues each has its share by weight: whenever slots are free, the order in which the queues
+///   are looked at is drawn by weight. With `strict` it is that of the weights.
 /// - It looks when the queue says that something changed, when the next task is due (to the
 ///   millisecond), and at least every `poll_max`, drawn anew each time from its upper half.
 /// - Where the queue offers it, the end of a task is part of the transaction of its effect.
@@ -45,6 +49,9 @@ use super::record::LeasedTask;
 pub struct Worker {
     crew: Arc<Crew>,
     slots: Arc<Semaphore>,
+    served: Vec<Served>,
+    /// A slot of a queue that has no more of them was given back.
+    freed: Arc<Notify>,
 }
 
 /// What a worker did, said when it has stopped.
@@ -62,7 +69,7 @@ pub struct WorkerReport {
 const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 impl Worker {
-    /// A worker that will run the tasks of `options.queue` with `handler`, on `tracker`.
+    /// A worker that will run the tasks of `options.queues` with `handler`, on `tracker`.
     pub fn new(
         queue: Arc<dyn TaskQueue>,
         handler: Arc<dyn TaskHandler>,
@@ -71,7 +78,13 @@ impl Worker {
         options: WorkerOptions,
     ) -> Self {
         let slots = Arc::new(Semaphore::new(options.slots()));
-        Self { crew: Arc::new(Crew::new(queue, handler, clock, tracker, options)), slots }
+        let (served, freed) = (Served::each(&options), Arc::default());
+        Self {
+            crew: Arc::new(Crew::new(queue, handler, clock, tracker, options)),
+            slots,
+            served,
+            freed,
+        }
     }
 
     /// The counters, to be read at any time, also after the worker has gone.
@@ -127,31 +140,62 @@ impl Worker {
 
     /// Starts what is due, as far as there are free slots. What to wait for next.
     async fn look(&self, shutdown: &CancellationToken) -> Result<Next> {
-        let Crew { queue, options, .. } = &*self.crew;
-        let free = self.slots.available_permits();
-        if free == 0 {
-            return Ok(Next::Slot);
+        let options = &self.crew.options;
+        // Workers that were woken together do not poll together.
+        let mut pause = Backoff::new(options.poll_max, options.poll_max).delay(1);
+        let mut is_full = false;
+        for at in order(&self.served, options.strict) {
+            let queue = &self.served[at];
+            let free = self.slots.available_permits();
+            if free == 0 {
+                return Ok(Next::Slot);
+            }
+            let found = self.look_at(queue, free, shutdown).await?;
+            is_full |= found.is_none();
+            // One that may have no more than it has now is due when its rate allows it.
+            let until_due = found.unwrap_or_else(|| queue.until_room(Instant::now()));
+            pause = until_due.unwrap_or(pause).min(pause);
+        }
+        let is_slot_free = self.slots.available_permits() > 0;
+        Ok(if is_slot_free { Next::Due { pause, is_full } } else { Next::Slot })
+    }
+
+    /// Starts what is due in one queue. How long until there is more, if there will be; `None` if it was
+    /// given all that it may have now, and there may be more.
+    async fn look_at(
+        &self,
+        served: &Served,
+        free: usize,
+        shutdown: &CancellationToken,
+    ) -> Result<Option<Option<Duration>>> {
+        let Crew { queue, options, clock, .. } = &*self.crew;
+        let room = served.room(Instant::now()).min(free);
+        if room == 0 {
+            return Ok(None);
         }
         // Not raced with the shutdown: a lease that was dropped half way would keep its tasks
         // from everybody until it runs out.
-        let leased = queue.lease(&options.queue, free, options.lease).await?;
-        let full = leased.len() >= free;
+        let leased = queue.lease(&served.name, room, options.lease).await?;
+        let is_full = leased.len() >= room;
         for task in leased {
-            let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() else { break };
+            let Some(slot) = self.slot_of(served) else { break };
             self.start(task, slot, shutdown.is_cancelled());
         }
-        if full {
-            return Ok(Next::Slot);
+        if is_full {
+            return Ok(None);
         }
-        let due = queue.next_due(&options.queue).await?;
-        let now = self.crew.clock.wall();
-        let until_due = due.map(|due| Duration::from_millis(due.saturating_sub(now)));
-        // Workers that were woken together do not poll together.
-        let poll = Backoff::new(options.poll_max, options.poll_max).delay(1);
-        Ok(Next::Due(until_due.unwrap_or(poll).min(poll)))
+        let due = queue.next_due(&served.name).await?;
+        let now = clock.wall();
+        Ok(Some(due.map(|due| Duration::from_millis(due.saturating_sub(now)))))
     }
 
-    fn start(&self, task: LeasedTask, slot: OwnedSemaphorePermit, stopping: bool) {
+    fn slot_of(&self, served: &Served) -> Option<Slot> {
+        let of_all = Arc::clone(&self.slots).try_acquire_owned().ok()?;
+        let of_queue = served.begin(Instant::now())?;
+        Some(Slot { held: Some((of_all, of_queue)), freed: Arc::clone(&self.freed) })
+    }
+
+    fn start(&self, task: LeasedTask, slot: Slot, stopping: bool) {
         let crew = Arc::clone(&self.crew);
         // The slot is given back by its drop, whatever becomes of the attempt.
         self.crew.tracker.spawn(async move {
@@ -165,8 +209,9 @@ impl Worker {
             Next::Slot => drop(self.slots.acquire().await),
             Next::Retry(pause) => sleep(pause).await,
             // A due task that this look did not get is held by another process: no spinning.
-            Next::Due(pause) => tokio::select! {
+            Next::Due { pause, is_full } => tokio::select! {
                 () = changed => {}
+                () = self.freed.notified(), if is_full => {}
                 () = sleep(pause.max(Duration::from_millis(1))) => {}
             },
         }
@@ -195,12 +240,27 @@ async fn overdue(shutdown: &CancellationToken) {
     sleep(ANSWER_MAX).await;
 }
 
+/// A place to run a task in, among all and among those of its queue.
+struct Slot {
+    held: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+    freed: Arc<Notify>,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        // Told when it is free, not before.
+        self.held.take();
+        self.freed.notify_one();
+    }
+}
+
 /// What the loop waits for, besides the shutdown.
 enum Next {
     /// All slots are taken.
     Slot,
-    /// Something is due by then, or it is time to look anyway.
-    Due(Duration),
+    /// Something is due by then, or it is time to look anyway; with `is_full` a queue has all that it may
+    /// have, and a slot of it may come free.
+    Due { pause: Duration, is_full: bool },
     /// The queue failed; to be asked again after this pause.
     Retry(Duration),
 }

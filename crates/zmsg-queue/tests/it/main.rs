@@ -7,6 +7,7 @@ mod inbox;
 mod memory;
 mod sql;
 mod redis;
+mod shares;
 mod stopping;
 mod worker;
 mod one_commit;

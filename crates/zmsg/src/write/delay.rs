@@ -105,14 +105,10 @@ impl Writer {
                 .with_context("key", &write.key));
         }
         let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        Ok(NewTask {
-            id,
-            queue: codec::QUEUE.to_owned(),
-            kind: kind.name().to_owned(),
-            payload,
-            due: self.clock.wall().saturating_add(delay),
-            attempts_max: self.options.attempts_max,
-        })
+        Ok(NewTask::new(id, kind.name(), payload)
+            .queue(codec::QUEUE)
+            .due(self.clock.wall().saturating_add(delay))
+            .attempts_max(self.options.attempts_max))
     }
 
     async fn enqueue(

@@ -7,14 +7,18 @@ use std::time::Duration;
 use zmsg_core::{Error, Result, TaskId, UnixMillis};
 
 use super::MemoryQueueOptions;
+use super::lanes::{LaneName, Lanes};
+use crate::task::lane::{LanePlace, OnDead};
 use crate::task::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
 
-/// Every task is in `live` and in one of its lane's two indexes, or in `dead`.
+/// Every task is in `live` and, unless others of its lane are before it, in one of its queue's two indexes;
+/// or in `dead`.
 #[derive(Debug)]
 pub(super) struct Table {
     options: MemoryQueueOptions,
     live: HashMap<TaskId, Entry>,
-    lanes: HashMap<String, Lane>,
+    queues: HashMap<String, Index>,
+    lanes: Lanes,
     dead: BTreeMap<TaskId, Dead>,
     payload_bytes: usize,
     dead_dropped: u64,
@@ -28,6 +32,8 @@ struct Entry {
     attempt: u32,
     attempts_spared: u32,
     lease_until: Option<UnixMillis>,
+    /// Its place in its lane, as long as the lane waits for it.
+    place: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -39,9 +45,11 @@ struct Dead {
 
 /// The tasks of one queue by the moment from which they may be handed out.
 #[derive(Debug, Default)]
-struct Lane {
+struct Index {
     pending: BTreeSet<(UnixMillis, TaskId)>,
     leased: BTreeSet<(UnixMillis, TaskId)>,
+    /// Those that others of their lanes are before.
+    behind: usize,
 }
 
 impl Table {
@@ -49,7 +57,8 @@ impl Table {
         Self {
             options,
             live: HashMap::new(),
-            lanes: HashMap::new(),
+            queues: HashMap::new(),
+            lanes: Lanes::default(),
             dead: BTreeMap::new(),
             payload_bytes: 0,
             dead_dropped: 0,
@@ -81,8 +90,9 @@ impl Table {
             }
             self.payload_bytes += task.payload.len();
             let (attempt, attempts_spared) = (0, 0);
-            let entry = Entry { task, created: now, attempt, attempts_spared, lease_until: None };
-            self.put(entry);
+            let place = lane_of(&task).map(|lane| self.lanes.join(lane, task.id));
+            let lease_until = None;
+            self.put(Entry { task, created: now, attempt, attempts_spared, lease_until, place });
             Enqueued::Accepted
         };
         Ok(tasks.into_iter().map(accept).collect())
@@ -95,9 +105,9 @@ impl Table {
         now: UnixMillis,
         until: UnixMillis,
     ) -> Vec<LeasedTask> {
-        let Some(lane) = self.lanes.get(queue) else { return Vec::new() };
+        let Some(index) = self.queues.get(queue) else { return Vec::new() };
         // The index of leases is by their ends, so all that ran out take part in the sort.
-        let ready = ready(&lane.pending, now).take(max).chain(ready(&lane.leased, now));
+        let ready = ready(&index.pending, now).take(max).chain(ready(&index.leased, now));
         let mut ready: Vec<(UnixMillis, TaskId)> =
             ready.filter_map(|id| self.live.get(&id).map(|entry| (entry.task.due, id))).collect();
         ready.sort_unstable();
@@ -109,6 +119,7 @@ impl Table {
         let mut entry = self.take(id)?;
         entry.attempt = entry.attempt.saturating_add(1);
         entry.lease_until = Some(until);
+        let place = |(place, lane): (i64, LaneName)| LanePlace::new(lane.1, place, entry.attempt);
         let leased = LeasedTask {
             id,
             queue: entry.task.queue.clone(),
@@ -119,6 +130,9 @@ impl Table {
             attempts_spared: entry.attempts_spared,
             lease_until: until,
             created: entry.created,
+            timeout: entry.task.timeout,
+            deadline: entry.task.deadline,
+            lane: entry.place.zip(lane_of(&entry.task)).map(place),
         };
         self.put(entry);
         Some(leased)
@@ -133,7 +147,7 @@ impl Table {
 
     pub(super) fn complete(&mut self, task: &LeasedTask) -> bool {
         let Some(entry) = self.take_held(task) else { return false };
-        self.payload_bytes -= entry.task.payload.len();
+        self.forget(entry);
         true
     }
 
@@ -147,20 +161,23 @@ impl Table {
     }
 
     pub(super) fn bury(&mut self, task: &LeasedTask, cause: String, now: UnixMillis) -> bool {
-        let Some(entry) = self.take_held(task) else { return false };
+        let Some(mut entry) = self.take_held(task) else { return false };
+        if entry.task.lane.as_ref().is_some_and(|lane| lane.on_dead == OnDead::Skip) {
+            self.leave_lane(&mut entry);
+        }
         self.dead.insert(entry.task.id, Dead { entry, cause, died: now });
         while self.dead.len() > self.options.dead_max {
             let Some((id, dropped)) = self.dead.pop_first() else { break };
             tracing::warn!(%id, cause = dropped.cause, "dropped a dead letter: too many");
-            self.payload_bytes -= dropped.entry.task.payload.len();
+            self.forget(dropped.entry);
             self.dead_dropped += 1;
         }
         true
     }
 
     pub(super) fn next_due(&self, queue: &str) -> Option<UnixMillis> {
-        let lane = self.lanes.get(queue)?;
-        let firsts = [lane.pending.first(), lane.leased.first()];
+        let index = self.queues.get(queue)?;
+        let firsts = [index.pending.first(), index.leased.first()];
         firsts.into_iter().flatten().map(|(moment, _)| *moment).min()
     }
 
@@ -190,13 +207,16 @@ impl Table {
         entry.task.due = now;
         entry.lease_until = None;
         entry.attempts_spared = entry.attempt;
+        if entry.place.is_none() {
+            entry.place = lane_of(&entry.task).map(|lane| self.lanes.join(lane, entry.task.id));
+        }
         self.put(entry);
         Ok(true)
     }
 
     pub(super) fn drop_dead(&mut self, id: TaskId) -> bool {
         let Some(dead) = self.dead.remove(&id) else { return false };
-        self.payload_bytes -= dead.entry.task.payload.len();
+        self.forget(dead.entry);
         true
     }
 
@@ -212,15 +232,15 @@ impl Table {
     }
 
     pub(super) fn stats(&self, queue: &str, now: UnixMillis) -> QueueStats {
-        let empty = Lane::default();
-        let lane = self.lanes.get(queue).unwrap_or(&empty);
-        let due = ready(&lane.pending, now).count() + ready(&lane.leased, now).count();
+        let empty = Index::default();
+        let index = self.queues.get(queue).unwrap_or(&empty);
+        let due = ready(&index.pending, now).count() + ready(&index.leased, now).count();
         let oldest = self.next_due(queue).and_then(|moment| now.checked_sub(moment));
         let dead = self.dead.values().filter(|dead| dead.entry.task.queue == queue).count();
         QueueStats {
-            pending: lane.pending.len() as u64,
+            pending: (index.pending.len() + index.behind) as u64,
             due: due as u64,
-            leased: lane.leased.len() as u64,
+            leased: index.leased.len() as u64,
             dead: dead as u64,
             oldest_due_age: oldest.map(Duration::from_millis),
             dead_dropped: self.dead_dropped,
@@ -239,13 +259,38 @@ impl Table {
     }
 
     fn put(&mut self, entry: Entry) {
-        let id = entry.task.id;
-        let lane = self.lanes.entry(entry.task.queue.clone()).or_default();
+        let (id, is_behind) = (entry.task.id, self.is_behind(&entry));
+        let index = self.queues.entry(entry.task.queue.clone()).or_default();
         match entry.lease_until {
-            Some(until) => lane.leased.insert((until, id)),
-            None => lane.pending.insert((entry.task.due, id)),
-        };
+            Some(until) => _ = index.leased.insert((until, id)),
+            None if is_behind => index.behind += 1,
+            None => _ = index.pending.insert((entry.task.due, id)),
+        }
         self.live.insert(id, entry);
+    }
+
+    fn is_behind(&self, entry: &Entry) -> bool {
+        let (Some(place), Some(lane)) = (entry.place, lane_of(&entry.task)) else { return false };
+        !self.lanes.is_first(&lane, place)
+    }
+
+    /// Lets the next of its lane come forward.
+    fn leave_lane(&mut self, entry: &mut Entry) {
+        let Some((place, lane)) = entry.place.take().zip(lane_of(&entry.task)) else { return };
+        let Some(next) = self.lanes.leave(&lane, place) else { return };
+        let Some(next) = self.live.get(&next).filter(|next| next.lease_until.is_none()) else {
+            return;
+        };
+        if let Some(index) = self.queues.get_mut(&next.task.queue) {
+            index.behind -= 1;
+            index.pending.insert((next.task.due, next.task.id));
+        }
+    }
+
+    /// What a task that is gone leaves behind.
+    fn forget(&mut self, mut entry: Entry) {
+        self.payload_bytes -= entry.task.payload.len();
+        self.leave_lane(&mut entry);
     }
 
     fn take_held(&mut self, task: &LeasedTask) -> Option<Entry> {
@@ -256,14 +301,16 @@ impl Table {
 
     fn take(&mut self, id: TaskId) -> Option<Entry> {
         let entry = self.live.remove(&id)?;
-        if let Some(lane) = self.lanes.get_mut(&entry.task.queue) {
+        let is_behind = self.is_behind(&entry);
+        if let Some(index) = self.queues.get_mut(&entry.task.queue) {
             match entry.lease_until {
-                Some(until) => lane.leased.remove(&(until, id)),
-                None => lane.pending.remove(&(entry.task.due, id)),
-            };
-            // Names of queues come from callers: an empty lane must not stay.
-            if lane.pending.is_empty() && lane.leased.is_empty() {
-                self.lanes.remove(&entry.task.queue);
+                Some(until) => _ = index.leased.remove(&(until, id)),
+                None if is_behind => index.behind -= 1,
+                None => _ = index.pending.remove(&(entry.task.due, id)),
+            }
+            // Names of queues come from callers: an empty index must not stay.
+            if index.pending.is_empty() && index.leased.is_empty() && index.behind == 0 {
+                self.queues.remove(&entry.task.queue);
             }
         }
         Some(entry)
@@ -284,6 +331,10 @@ impl Dead {
             died: self.died,
         }
     }
+}
+
+fn lane_of(task: &NewTask) -> Option<LaneName> {
+    task.lane.as_ref().map(|lane| (task.queue.clone(), lane.key.clone()))
 }
 
 /// The ids whose moment has come, earliest first.

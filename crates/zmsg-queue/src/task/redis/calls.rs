@@ -8,9 +8,11 @@ use zmsg_redis::RedisKey;
 use zmsg_redis::redis::cmd;
 
 use super::keys::{Keys, QUEUES};
+use super::lanes::{lane_keys, said};
 use super::message::TaskMessage;
 use super::names::{id_of, may_be_named};
 use super::{RedisTaskQueue, scripts};
+use crate::task::lane::LanePlace;
 use crate::task::record::{Enqueued, FAR, LeasedTask, NewTask, pause_until};
 
 /// The numbers of a day are kept for 90 days, as asynq keeps them.
@@ -26,7 +28,10 @@ const LOOK_AT: usize = 100;
 const LEASE_MAX: usize = 1_000;
 
 /// A task as the script that leases gives it.
-type Taken = (String, Vec<u8>, u32, u32, u64, u64);
+type Taken = (String, Vec<u8>, u32, u32, u64, u64, String, String, String, String);
+
+/// A task that an attempt holds: what it is called, its lane, the attempt.
+type Held<'a> = (&'a str, Option<&'a str>, u32);
 
 /// Counts of one queue.
 #[derive(Debug)]
@@ -54,12 +59,18 @@ impl RedisTaskQueue {
         let (wall, count) = (self.clock.wall(), tasks.len());
         let mut all =
             vec![keys.pending(), keys.active(), keys.scheduled(), keys.retry(), keys.due()];
+        all.extend(tasks.iter().map(|task| keys.task(&task.id.0.to_string())));
+        if tasks.iter().any(|task| task.lane.is_some()) {
+            let lane = |task: &NewTask| keys.lane(task.lane.as_ref().map_or("", |lane| &lane.key));
+            all.extend([keys.behind(), keys.lanes(), keys.numbers()]);
+            all.extend(tasks.iter().map(lane));
+        }
         let mut args = vec![self.now().into_bytes(), self.options.tasks_max.to_string().into()];
         for task in tasks {
-            let pause = pause_until(task.due, wall);
+            let (pause, said) = (pause_until(task.due, wall), said(&task, wall)?);
             let message = TaskMessage::of(task);
-            all.push(keys.task(&message.id));
-            args.extend([message.id.clone().into(), message.write(), pause.to_string().into()]);
+            args.extend([message.id.clone().into(), message.write()]);
+            args.extend([pause.to_string().into(), said.into()]);
         }
         let answer: Vec<i64> = self.redis.script(&scripts::ENQUEUE, &all, &args).await?;
         let Some((&live, answers)) = answer.split_first().filter(|(live, _)| **live >= 0) else {
@@ -111,9 +122,11 @@ impl RedisTaskQueue {
             }
             let found = self.candidates(&keys, wanted.max(LOOK_AT)).await?;
             if found.is_empty() {
+                self.heal_a_lane(&keys).await?;
                 break;
             }
-            let taken = self.take(&keys, &found, wanted, for_).await?;
+            let (taken, gone) = self.take(&keys, &found, wanted, for_).await?;
+            self.leave_lanes(&keys, &gone).await?;
             for task in taken {
                 leased.extend(self.leased(queue, &keys, task).await?);
             }
@@ -123,7 +136,7 @@ impl RedisTaskQueue {
 
     async fn candidates(&self, keys: &Keys, max: usize) -> Result<Vec<String>> {
         let mut all = Vec::from(places(keys));
-        all.push(keys.paused());
+        all.extend([keys.behind(), keys.paused()]);
         self.redis.script(&scripts::CANDIDATES, &all, &(self.now(), max)).await
     }
 
@@ -133,19 +146,22 @@ impl RedisTaskQueue {
         ids: &[String],
         max: usize,
         for_: Duration,
-    ) -> Result<Vec<Taken>> {
+    ) -> Result<(Vec<Taken>, Vec<String>)> {
         let mut all = Vec::from(places(keys));
+        all.extend([keys.behind(), keys.lanes()]);
         all.extend(ids.iter().map(|id| keys.task(id)));
         self.redis.script(&scripts::TAKE, &all, &(self.now(), millis(for_), max, ids)).await
     }
 
     /// What was leased, as the caller sees it. One that cannot be read is set aside.
     async fn leased(&self, queue: &str, keys: &Keys, taken: Taken) -> Result<Option<LeasedTask>> {
-        let (text, message, token, lost, created, lease_until) = taken;
+        let (text, message, token, lost, created, lease_until, timeout, deadline, lane, number) =
+            taken;
         let message = match TaskMessage::read(&message) {
             Ok(message) => message,
             Err(cause) => {
-                self.set_aside(queue, keys, &text, token, message, &cause).await?;
+                let lane = Some(lane.as_str()).filter(|lane| !lane.is_empty());
+                self.set_aside(queue, keys, (&text, lane, token), message, &cause).await?;
                 return Ok(None);
             }
         };
@@ -158,16 +174,21 @@ impl RedisTaskQueue {
         // Those that workers written in Go have spent are known by the failures alone.
         let spent = message.failures().saturating_add(lost).saturating_add(1);
         let attempts_max = message.attempts_max().saturating_sub(spent.saturating_sub(token));
+        let timeout = timeout.parse().ok().map(Duration::from_millis);
+        let place = |number| LanePlace::new(lane, number, token);
         Ok(Some(LeasedTask {
             id,
             queue: queue.to_owned(),
-            kind: message.kind,
-            payload: message.payload,
             attempt: token,
             attempts_max,
             attempts_spared: token.saturating_sub(spent),
             lease_until,
             created,
+            timeout: timeout.or_else(|| message.timeout_of_others()),
+            deadline: deadline.parse().ok().or_else(|| message.deadline_of_others()),
+            lane: number.parse().ok().map(place),
+            kind: message.kind,
+            payload: message.payload,
         }))
     }
 
@@ -175,14 +196,14 @@ impl RedisTaskQueue {
         &self,
         queue: &str,
         keys: &Keys,
-        text: &str,
-        token: u32,
+        held: Held<'_>,
         bytes: Vec<u8>,
         cause: &Error,
     ) -> Result<()> {
+        let text = held.0;
         tracing::error!(queue, id = text, %cause, "a task that cannot be read is a dead letter");
         let message = TaskMessage::unreadable(text, queue, bytes, cause.to_string());
-        self.bury_as(keys, text, token, &message).await.map(drop)
+        self.bury_as(keys, held, &message).await.map(drop)
     }
 
     pub(super) async fn put_off(&self, task: &LeasedTask, for_: Duration) -> Result<bool> {
@@ -200,6 +221,7 @@ impl RedisTaskQueue {
         let [processed, today] = keys.processed(self.clock.wall());
         let mut all = Vec::from(held_keys(&keys, &text));
         all.extend([processed, today]);
+        all.extend(task.lane.iter().flat_map(|lane| lane_keys(&keys, &lane.key)));
         let args = (&text, task.attempt, DAY_KEPT_S);
         let (done, lock): (u8, String) = self.redis.script(&scripts::COMPLETE, &all, &args).await?;
         if !lock.is_empty() {
@@ -236,7 +258,7 @@ impl RedisTaskQueue {
         let pause = pause_until(due, wall);
         let args = (
             (self.now(), &text, task.attempt, message.write(), pause),
-            (state, u8::from(counts), DAY_KEPT_S),
+            (state, u8::from(counts), DAY_KEPT_S, u8::from(task.lane.is_some())),
         );
         let given_back: u8 = self.redis.script(&scripts::RETRY, &all, &args).await?;
         Ok(given_back == 1)
@@ -247,7 +269,8 @@ impl RedisTaskQueue {
         let text = self.text_of(&keys, task.id).await?;
         let Some(mut message) = self.message(&keys, &text).await? else { return Ok(false) };
         message.failed(cause, (self.clock.wall() / 1_000).cast_signed(), true);
-        let dead = self.bury_as(&keys, &text, task.attempt, &message).await?;
+        let lane = task.lane.as_ref().map(|lane| lane.key.as_str());
+        let dead = self.bury_as(&keys, (&text, lane, task.attempt), &message).await?;
         let over = dead.saturating_sub(self.options.dead_max.into());
         if over > 0 {
             let dropped = self.trim(&keys, over).await?;
@@ -257,18 +280,14 @@ impl RedisTaskQueue {
     }
 
     /// How many dead letters there are then; 0 if the task is no longer ours.
-    async fn bury_as(
-        &self,
-        keys: &Keys,
-        text: &str,
-        token: u32,
-        message: &TaskMessage,
-    ) -> Result<u64> {
+    async fn bury_as(&self, keys: &Keys, held: Held<'_>, message: &TaskMessage) -> Result<u64> {
+        let (text, lane, token) = held;
         let wall = self.clock.wall();
         let mut all = Vec::from(held_keys(keys, text));
         all.push(keys.archived());
         all.extend(keys.processed(wall));
         all.extend(keys.failed(wall));
+        all.extend(lane.iter().flat_map(|lane| lane_keys(keys, lane)));
         let args = (self.now(), text, token, message.write(), DAY_KEPT_S);
         self.redis.script(&scripts::BURY, &all, &args).await
     }
@@ -339,6 +358,6 @@ fn check_queue(queue: &str) -> Result<()> {
     Ok(())
 }
 
-fn millis(pause: Duration) -> u64 {
+pub(super) fn millis(pause: Duration) -> u64 {
     u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).min(FAR.cast_unsigned())
 }

@@ -92,10 +92,17 @@ impl RedisTaskQueue {
     }
 
     async fn drop_all(&self, keys: &Keys, texts: &[String]) -> Result<u64> {
-        let mut all = vec![keys.archived(), keys.names()];
-        all.extend(texts.iter().map(|text| keys.task(text)));
-        let args: Vec<String> =
-            texts.iter().flat_map(|text| [text.clone(), id_of(text).0.to_string()]).collect();
+        if texts.is_empty() {
+            return Ok(0);
+        }
+        let lanes = self.lanes_of(keys, texts).await?;
+        let mut all = vec![keys.archived(), keys.names(), keys.behind(), keys.due(), keys.lanes()];
+        let mut args = Vec::with_capacity(texts.len() * 3);
+        for (text, lane) in texts.iter().zip(lanes) {
+            all.extend([keys.task(text), keys.lane(lane.as_deref().unwrap_or_default())]);
+            let in_lane = u8::from(lane.is_some()).to_string();
+            args.extend([text.clone(), id_of(text).0.to_string(), in_lane]);
+        }
         self.redis.script(&scripts::DROP_DEAD, &all, &args).await
     }
 
@@ -108,7 +115,7 @@ impl RedisTaskQueue {
         let Some((keys, text)) = self.find(id).await? else { return Ok(false) };
         let Some(mut message) = self.message(&keys, &text).await? else { return Ok(false) };
         message.retried = 0;
-        let all = [
+        let mut all = vec![
             keys.task(&text),
             keys.archived(),
             keys.pending(),
@@ -117,6 +124,11 @@ impl RedisTaskQueue {
             keys.retry(),
             keys.due(),
         ];
+        let mut ask = cmd("HGET");
+        ask.arg(keys.task(&text)).arg("zmsg_lane");
+        if let Some(lane) = self.redis.query::<Option<String>>(&ask).await? {
+            all.extend([keys.lane(&lane), keys.behind(), keys.lanes(), keys.numbers()]);
+        }
         let args = (self.now(), &text, message.write(), self.options.tasks_max);
         match self.redis.script::<i8>(&scripts::RETRY_DEAD, &all, &args).await? {
             -1 => Err(self.full()),
@@ -141,7 +153,9 @@ impl RedisTaskQueue {
         let mut ask: Pipeline = pipe();
         ask.cmd("HMGET").arg(keys.task(&text)).arg(&["state", "msg"]);
         ask.zscore(keys.due(), &text);
-        let (fields, due): (Standing, Option<u64>) = self.redis.pipeline(&ask).await?;
+        ask.zscore(keys.behind(), &text);
+        let (fields, due, behind): (Standing, Option<u64>, Option<u64>) =
+            self.redis.pipeline(&ask).await?;
         let (state, message) = fields;
         Ok(match state.as_deref() {
             Some("active") => Some(TaskState::Leased),
@@ -151,7 +165,7 @@ impl RedisTaskQueue {
                 Some(TaskState::Dead { cause })
             }
             Some("pending" | "scheduled" | "retry" | "aggregating") => {
-                Some(TaskState::Pending { due: due.unwrap_or(0) })
+                Some(TaskState::Pending { due: due.or(behind).unwrap_or(0) })
             }
             // Kept for those who ask for its result; or gone meanwhile.
             _ => None,

@@ -84,6 +84,26 @@ impl Keys {
         self.own("until")
     }
 
+    /// Of all that others of their lanes are before: when they are due, in milliseconds.
+    pub(super) fn behind(&self) -> RedisKey {
+        self.own("behind")
+    }
+
+    /// The tasks of a lane in their order.
+    pub(super) fn lane(&self, lane: &str) -> RedisKey {
+        RedisKey::verbatim(format!("{}:lane:{lane}", self.zmsg))
+    }
+
+    /// The lane of each task that has a place in one.
+    pub(super) fn lanes(&self) -> RedisKey {
+        self.own("lanes")
+    }
+
+    /// The last place in a lane that was given.
+    pub(super) fn numbers(&self) -> RedisKey {
+        self.own("numbers")
+    }
+
     /// What tasks of others are really called, by the id that they have here.
     pub(super) fn names(&self) -> RedisKey {
         self.own("names")

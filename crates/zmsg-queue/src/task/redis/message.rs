@@ -1,11 +1,13 @@
 //! A task as asynq writes it: a protobuf message, with the numbers of its fields.
 
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
-use zmsg_core::{Error, ErrorKind, Result};
+use zmsg_core::{Error, ErrorKind, Result, UnixMillis};
 
+use super::calls::millis;
 use crate::task::record::NewTask;
 
 /// `TaskMessage` of asynq. Fields that it does not have would not survive a worker written in Go: what
@@ -54,10 +56,14 @@ const TIMEOUT_S: i64 = 1_800;
 
 impl TaskMessage {
     pub(super) fn of(task: NewTask) -> Self {
-        let NewTask { id, queue, kind, payload, due: _, attempts_max } = task;
+        let NewTask { id, queue, kind, payload, attempts_max, timeout, deadline, .. } = task;
         let retry = i32::try_from(attempts_max.saturating_sub(1)).unwrap_or(i32::MAX);
         let id = id.0.to_string();
-        Self { kind, payload, id, queue, retry, timeout: TIMEOUT_S, ..Self::default() }
+        // Whole seconds for asynq, rather more than less; the hash has the milliseconds.
+        let seconds = |millis: u64| millis.div_ceil(1_000).try_into().unwrap_or(i64::MAX);
+        let timeout = timeout.map_or(TIMEOUT_S, |timeout| seconds(millis(timeout)));
+        let deadline = deadline.map_or(0, seconds);
+        Self { kind, payload, id, queue, retry, timeout, deadline, ..Self::default() }
     }
 
     /// In place of what cannot be read, for people to look at.
@@ -96,6 +102,18 @@ impl TaskMessage {
     /// How many attempts have failed.
     pub(super) fn failures(&self) -> u32 {
         u32::try_from(self.retried).unwrap_or(0)
+    }
+
+    /// How long an attempt may take, where asynq's client said so.
+    pub(super) fn timeout_of_others(&self) -> Option<Duration> {
+        let said = self.timeout > 0 && self.timeout != TIMEOUT_S;
+        said.then(|| Duration::from_secs(self.timeout.cast_unsigned()))
+    }
+
+    /// Until when it is wanted, where asynq's client said so.
+    pub(super) fn deadline_of_others(&self) -> Option<UnixMillis> {
+        let said = self.deadline > 0;
+        said.then(|| self.deadline.cast_unsigned().saturating_mul(1_000))
     }
 
     /// Notes an attempt that failed.

@@ -48,11 +48,14 @@ impl SqlTaskQueue {
     async fn insert(&self, tasks: Vec<NewTask>, checked: bool) -> Result<Vec<Enqueued>> {
         let (now, check) = (self.now(), checked.then(|| self.within_bounds()));
         let refused = |failed| self.refusal(failed);
+        let lock = self.texts.lock_lanes(&tasks).map(Step::any);
+        let locks = usize::from(lock.is_some());
         if let (Some(text), true) = (self.texts.insert_all, tasks.len() > 1) {
             let ids: Vec<TaskId> = tasks.iter().map(|task| task.id).collect();
             let insert = Step::any(Texts::insert_all(text, tasks, &now));
-            let outcomes = self.write([insert], check).await.map_err(refused)?;
-            let added = outcomes.first().map(|outcome| outcome.rows.as_slice());
+            let steps = lock.into_iter().chain([insert]);
+            let outcomes = self.write(steps, check).await.map_err(refused)?;
+            let added = outcomes.get(locks).map(|outcome| outcome.rows.as_slice());
             let added = added.unwrap_or_default().iter().map(|row| rows::id(row, 0));
             let mut added = added.collect::<Result<BTreeSet<TaskId>>>()?;
             return Ok(ids.iter().map(|id| answer(added.remove(id))).collect());
@@ -60,8 +63,14 @@ impl SqlTaskQueue {
         let expected = tasks.len();
         let insert = |task| Step::any(self.texts.insert(task, &now));
         let inserts = tasks.into_iter().map(insert);
-        let outcomes = self.write(inserts, check).await.map_err(refused)?;
-        Ok(outcomes.iter().take(expected).map(|outcome| answer(outcome.changed > 0)).collect())
+        let steps = lock.into_iter().chain(inserts);
+        let outcomes = self.write(steps, check).await.map_err(refused)?;
+        Ok(outcomes
+            .iter()
+            .skip(locks)
+            .take(expected)
+            .map(|outcome| answer(outcome.changed > 0))
+            .collect())
     }
 
     /// Where there was no room a moment ago: what is there already is still recognized.

@@ -10,6 +10,25 @@ macro_rules! now {
     };
 }
 
+/// True of a task that no other of its lane is before. One that has been leased is the first: it needs no
+/// look.
+macro_rules! is_first {
+    () => {
+        "(lane IS NULL OR NOT EXISTS (
+    SELECT 1 FROM zmsg_tasks AS before
+    WHERE before.queue = zmsg_tasks.queue AND before.lane = zmsg_tasks.lane
+      AND before.lane_number < zmsg_tasks.lane_number
+      AND (before.state <> 'dead' OR NOT before.lane_skips)))"
+    };
+}
+
+/// The place of a task in its lane.
+macro_rules! lane_number {
+    () => {
+        "CASE WHEN task.lane IS NOT NULL THEN nextval('zmsg_lane_numbers') END"
+    };
+}
+
 /// `SKIP LOCKED` gives concurrent leasers different tasks without waiting. The selects that lock
 /// are materialized, because one that a join ran twice would lock twice as many; and the update
 /// looks its rows up by an array, which is planned as so many searches of the primary key
@@ -18,31 +37,60 @@ pub(super) const TEXTS: Texts = Texts {
     insert: concat!(
         "INSERT INTO zmsg_tasks
   (id, queue, kind, payload, state, due_ms, attempt, attempts_max, attempts_spared,
-   lease_until_ms, created_ms)
-VALUES (?, ?, ?, ?, 'pending', greatest(0, ",
-        now!(),
-        " + ?::bigint), 0, ?, 0, 0, ",
-        now!(),
-        ")
-ON CONFLICT (id) DO NOTHING"
-    ),
-
-    // In the order of ids, so that two that share ids wait for each other and do not deadlock.
-    insert_all: Some(concat!(
-        "INSERT INTO zmsg_tasks
-  (id, queue, kind, payload, state, due_ms, attempt, attempts_max, attempts_spared,
-   lease_until_ms, created_ms)
+   lease_until_ms, created_ms, timeout_ms, deadline_ms, lane, lane_number, lane_skips)
 SELECT task.id, task.queue, task.kind, task.payload, 'pending', greatest(0, ",
         now!(),
         " + task.delay), 0, task.attempts_max, 0, 0, ",
         now!(),
-        "
-FROM unnest(?::uuid[], ?::text[], ?::text[], ?::bytea[], ?::bigint[], ?::bigint[])
-  WITH ORDINALITY AS task (id, queue, kind, payload, delay, attempts_max, place)
+        ", task.timeout_ms, ",
+        now!(),
+        " + task.deadline, task.lane, ",
+        lane_number!(),
+        ", task.lane_skips
+FROM (
+  VALUES (?::uuid, ?::text, ?::text, ?::bytea, ?::bigint, ?::bigint, ?::bigint, ?::bigint,
+    ?::text, ?::boolean)
+) AS task (id, queue, kind, payload, delay, attempts_max, timeout_ms, deadline, lane, lane_skips)
+ON CONFLICT (id) DO NOTHING"
+    ),
+
+    // Numbered as they stand, and added in the order of ids, so that two that share ids wait for each
+    // other and do not deadlock.
+    insert_all: Some(concat!(
+        "WITH task AS MATERIALIZED (
+  SELECT task.*, ",
+        lane_number!(),
+        " AS lane_number
+  FROM unnest(?::uuid[], ?::text[], ?::text[], ?::bytea[], ?::bigint[], ?::bigint[], ?::bigint[],
+    ?::bigint[], ?::text[], ?::boolean[])
+  WITH ORDINALITY AS task (id, queue, kind, payload, delay, attempts_max, timeout_ms, deadline, lane,
+    lane_skips, place))
+INSERT INTO zmsg_tasks
+  (id, queue, kind, payload, state, due_ms, attempt, attempts_max, attempts_spared,
+   lease_until_ms, created_ms, timeout_ms, deadline_ms, lane, lane_number, lane_skips)
+SELECT task.id, task.queue, task.kind, task.payload, 'pending', greatest(0, ",
+        now!(),
+        " + task.delay), 0, task.attempts_max, 0, 0, ",
+        now!(),
+        ", task.timeout_ms, ",
+        now!(),
+        " + task.deadline, task.lane, task.lane_number, task.lane_skips
+FROM task
 ORDER BY task.id, task.place
 ON CONFLICT (id) DO NOTHING
 RETURNING id"
     )),
+
+    lock_lanes: Some(
+        "\
+SELECT pg_advisory_xact_lock(hashtextextended(lane.name, 0)) FROM unnest(?::text[]) AS lane (name)",
+    ),
+
+    lock_lane_of: Some(
+        "\
+SELECT pg_advisory_xact_lock(hashtextextended(queue || chr(31) || lane, 0))
+FROM zmsg_tasks WHERE id = ? AND lane IS NOT NULL",
+    ),
 
     check_live: "\
 SELECT 1 WHERE ?::bigint >= (
@@ -58,6 +106,8 @@ SELECT count(*) FROM (SELECT 1 FROM zmsg_tasks WHERE state <> 'dead' LIMIT ?) AS
   SELECT id, due_ms FROM zmsg_tasks
   WHERE state = 'pending' AND queue = ? AND due_ms <= ",
         now!(),
+        " AND ",
+        is_first!(),
         "
   ORDER BY due_ms, id LIMIT ? FOR UPDATE SKIP LOCKED),
 overdue AS MATERIALIZED (
@@ -74,7 +124,8 @@ WHERE task.id = ANY (ARRAY(
   SELECT ready.id FROM (SELECT * FROM waiting UNION ALL SELECT * FROM overdue) AS ready
   ORDER BY ready.due_ms, ready.id LIMIT ?))
 RETURNING task.id, task.queue, task.kind, task.payload, task.attempt, task.attempts_max,
-  task.attempts_spared, task.lease_until_ms, task.created_ms, task.due_ms"
+  task.attempts_spared, task.lease_until_ms, task.created_ms, task.due_ms,
+  task.timeout_ms, task.deadline_ms, task.lane, task.lane_number"
     ),
 
     // The token once more: of two that take over the same rows the second finds them gone.
@@ -87,7 +138,8 @@ WHERE task.id = ANY (ARRAY(
   ORDER BY due_ms, id LIMIT ?))
   AND task.state = 'leased' AND task.lease_token = ?
 RETURNING task.id, task.queue, task.kind, task.payload, task.attempt, task.attempts_max,
-  task.attempts_spared, task.lease_until_ms, task.created_ms, task.due_ms"
+  task.attempts_spared, task.lease_until_ms, task.created_ms, task.due_ms,
+  task.timeout_ms, task.deadline_ms, task.lane, task.lane_number"
     ),
 
     end_leases: "\
@@ -134,7 +186,10 @@ RETURNING id",
         "SELECT min(moment), ",
         now!(),
         " FROM (
-  SELECT min(due_ms) AS moment FROM zmsg_tasks WHERE state = 'pending' AND queue = ?
+  (SELECT due_ms AS moment FROM zmsg_tasks WHERE state = 'pending' AND queue = ? AND ",
+        is_first!(),
+        "
+  ORDER BY due_ms LIMIT 1)
   UNION ALL
   SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?) AS moments"
     ),
@@ -151,7 +206,8 @@ WHERE state = 'dead' AND id > ? AND queue = ? ORDER BY id LIMIT ?",
         "UPDATE zmsg_tasks
 SET state = 'pending', due_ms = ",
         now!(),
-        ", lease_until_ms = 0, attempts_spared = attempt, dead_ms = NULL
+        ", lease_until_ms = 0, attempts_spared = attempt, dead_ms = NULL,
+  lane_number = CASE WHEN lane_skips THEN nextval('zmsg_lane_numbers') ELSE lane_number END
 WHERE id = ? AND state = 'dead'"
     ),
 
@@ -163,6 +219,8 @@ WHERE id = ? AND state = 'dead'"
         "SELECT
   (SELECT count(*) FROM zmsg_tasks WHERE state = 'pending' AND queue = ? AND due_ms <= ",
         now!(),
+        " AND ",
+        is_first!(),
         ") + (SELECT count(*) FROM zmsg_tasks
        WHERE state = 'leased' AND queue = ? AND lease_until_ms <= ",
         now!(),
@@ -170,7 +228,9 @@ WHERE id = ? AND state = 'dead'"
   (SELECT count(*) FROM zmsg_tasks WHERE state = 'pending' AND queue = ?),
   (SELECT count(*) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?),
   (SELECT count(*) FROM zmsg_tasks WHERE state = 'dead' AND queue = ?),
-  (SELECT min(due_ms) FROM zmsg_tasks WHERE state = 'pending' AND queue = ?),
+  (SELECT min(due_ms) FROM zmsg_tasks WHERE state = 'pending' AND queue = ? AND ",
+        is_first!(),
+        "),
   (SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?),
   ",
         now!()

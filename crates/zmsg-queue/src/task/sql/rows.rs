@@ -5,22 +5,34 @@ use std::time::Duration;
 use uuid::Uuid;
 use zmsg_core::{Error, ErrorKind, Result, Row, TaskId, UnixMillis, Value};
 
+use crate::task::lane::LanePlace;
 use crate::task::record::{DeadTask, LeasedTask, QueueStats, TaskState};
 
 /// A leased task and its due time, by which a batch is ordered.
 pub(super) fn leased(row: &Row) -> Result<(UnixMillis, LeasedTask)> {
+    let attempt = small(row, 4)?;
     let task = LeasedTask {
         id: id(row, 0)?,
         queue: row.text(1)?.to_owned(),
         kind: row.text(2)?.to_owned(),
         payload: row.bytes(3)?.clone(),
-        attempt: small(row, 4)?,
+        attempt,
         attempts_max: small(row, 5)?,
         attempts_spared: small(row, 6)?,
         lease_until: millis(row, 7)?,
         created: millis(row, 8)?,
+        timeout: optional(row, 10)?.map(Duration::from_millis),
+        deadline: optional(row, 11)?,
+        lane: lane(row, attempt)?,
     };
     Ok((millis(row, 9)?, task))
+}
+
+fn lane(row: &Row, attempt: u32) -> Result<Option<LanePlace>> {
+    if row.at(12)?.is_null() {
+        return Ok(None);
+    }
+    Ok(Some(LanePlace::new(row.text(12)?.to_owned(), row.int(13)?, attempt)))
 }
 
 /// A dead letter, whatever its row holds: it is what people look at to see what is wrong. Only
@@ -104,6 +116,10 @@ pub(super) fn clamped(row: &Row, index: usize) -> Result<u64> {
 
 fn millis(row: &Row, index: usize) -> Result<u64> {
     u64::try_from(row.int(index)?).map_err(|_| damaged(row, index))
+}
+
+fn optional(row: &Row, index: usize) -> Result<Option<u64>> {
+    if row.at(index)?.is_null() { Ok(None) } else { millis(row, index).map(Some) }
 }
 
 fn small(row: &Row, index: usize) -> Result<u32> {

@@ -1,11 +1,13 @@
 //! The statements of the queue: their texts, which differ by dialect, and their binds, which do
 //! not.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use uuid::Uuid;
 use zmsg_core::{Statement, TaskId, UnixMillis, Value};
 
+use crate::task::lane::{Lane, OnDead};
 use crate::task::record::{FAR, LeasedTask, NewTask, pause_until};
 
 /// The texts of one dialect. The binds of each are in the method of its name.
@@ -14,6 +16,9 @@ pub(super) struct Texts {
     pub(super) insert: &'static str,
     /// One statement for many tasks, where there are arrays.
     pub(super) insert_all: Option<&'static str>,
+    /// Where transactions overlap: holds the lanes of tasks until the commit.
+    pub(super) lock_lanes: Option<&'static str>,
+    pub(super) lock_lane_of: Option<&'static str>,
     pub(super) check_live: &'static str,
     /// Where no trigger counts.
     pub(super) count_live: Option<&'static str>,
@@ -53,26 +58,34 @@ impl Now {
 impl Texts {
     /// Adds a task unless its id is there; changes one row or none.
     pub(super) fn insert(&self, task: NewTask, now: &Now) -> Statement {
-        let delay = now.until(task.due);
-        let NewTask { id, queue, kind, payload, due: _, attempts_max } = task;
-        let of_task = [uuid(id), queue.into(), kind.into(), payload.into()];
-        let rest = [now.bind.clone(), delay, attempts_max.into(), now.bind.clone()];
-        Statement::new(self.insert, of_task.into_iter().chain(rest).collect())
+        let binds = nows(now).into_iter().chain(columns(task, now));
+        Statement::new(self.insert, binds.collect())
     }
 
     /// Adds those tasks whose ids are not there and returns their ids.
     pub(super) fn insert_all(text: &'static str, tasks: Vec<NewTask>, now: &Now) -> Statement {
-        let mut columns: [Vec<Value>; 6] = Default::default();
+        let mut arrays: [Vec<Value>; 10] = Default::default();
         for task in tasks {
-            let delay = now.until(task.due);
-            let NewTask { id, queue, kind, payload, due: _, attempts_max } = task;
-            let values =
-                [uuid(id), queue.into(), kind.into(), payload.into(), delay, attempts_max.into()];
-            columns.iter_mut().zip(values).for_each(|(column, value)| column.push(value));
+            arrays.iter_mut().zip(columns(task, now)).for_each(|(array, value)| array.push(value));
         }
-        let arrays = columns.into_iter().map(Value::from);
-        let binds = [now.bind.clone(), now.bind.clone()].into_iter().chain(arrays);
-        Statement::query(text, binds.collect())
+        let [arrays, nows] = [arrays.map(Value::from).to_vec(), nows(now).to_vec()];
+        Statement::query(text, arrays.into_iter().chain(nows).collect())
+    }
+
+    /// Holds the lanes of these tasks until the commit, in one order.
+    pub(super) fn lock_lanes(&self, tasks: &[NewTask]) -> Option<Statement> {
+        let lane = |task: &NewTask| {
+            task.lane.as_ref().map(|lane| format!("{}\u{1f}{}", task.queue, lane.key))
+        };
+        let lanes: BTreeSet<String> = tasks.iter().filter_map(lane).collect();
+        let text = self.lock_lanes.filter(|_| !lanes.is_empty())?;
+        let names: Vec<Value> = lanes.into_iter().map(Value::from).collect();
+        Some(Statement::query(text, vec![names.into()]))
+    }
+
+    /// Holds the lane of this task until the commit.
+    pub(super) fn lock_lane_of(&self, id: TaskId) -> Option<Statement> {
+        self.lock_lane_of.map(|text| Statement::query(text, vec![uuid(id)]))
     }
 
     /// Gives one row if at most `tasks_max` tasks are live, else none.
@@ -207,6 +220,35 @@ impl Texts {
         binds.extend([uuid(task.id), task.attempt.into()]);
         Statement::new(text, binds)
     }
+}
+
+/// What stands for the moment when a task is due, for that when it is accepted, and for its deadline.
+fn nows(now: &Now) -> [Value; 3] {
+    [(); 3].map(|()| now.bind.clone())
+}
+
+/// A task as the statements that add it take it.
+fn columns(task: NewTask, now: &Now) -> [Value; 10] {
+    let (delay, deadline) = (now.until(task.due), task.deadline.map(|moment| now.until(moment)));
+    let NewTask { id, queue, kind, payload, due: _, attempts_max, timeout, deadline: _, lane } =
+        task;
+    let (lane, skips) = match lane {
+        None => (Value::Null, Value::Null),
+        Some(Lane { key, on_dead }) => (key.into(), Value::Bool(on_dead == OnDead::Skip)),
+    };
+    let (timeout, deadline) = (timeout.map_or(Value::Null, pause), deadline.unwrap_or(Value::Null));
+    [
+        uuid(id),
+        queue.into(),
+        kind.into(),
+        payload.into(),
+        delay,
+        attempts_max.into(),
+        timeout,
+        deadline,
+        lane,
+        skips,
+    ]
 }
 
 fn uuid(id: TaskId) -> Value {

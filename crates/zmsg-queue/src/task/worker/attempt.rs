@@ -73,10 +73,13 @@ impl Crew {
             let _ = self.queue.complete(&task).await;
         }
         zmsg_core::fail_point!("zmsg-queue::attempt::begin");
+        let limit = self.options.limit_of(&task);
         let verdict = if task.attempts_spent() > task.attempts_max {
             Verdict::never_ended(&task)
+        } else if limit.is_zero() {
+            Verdict::expired(&task)
         } else {
-            match self.run(&task).await {
+            match self.run(&task, limit).await {
                 Ended::Handled(result) => Verdict::of(&task, result),
                 Ended::LeaseLost => {
                     count(&self.counters.processed);
@@ -92,7 +95,7 @@ impl Crew {
 
     /// Runs the handler as a task of its own until it ends or must be dropped, and says so only
     /// when it is gone: two attempts of one worker at one task never overlap.
-    async fn run(self: &Arc<Self>, task: &Arc<LeasedTask>) -> Ended {
+    async fn run(self: &Arc<Self>, task: &Arc<LeasedTask>, limit: Duration) -> Ended {
         let (handler, argument) = (Arc::clone(&self.handler), Arc::clone(task));
         let completion = self.queue.completion_steps(task);
         let work = self.tracker.spawn(async move {
@@ -106,7 +109,7 @@ impl Crew {
             biased;
             joined = &mut work => return Ended::Handled(self.handled(joined)),
             () = self.give_up.cancelled() => Ended::GivenUp,
-            () = sleep(self.options.task_timeout) => Ended::Handled(Err(too_slow(&self.options))),
+            () = sleep(limit) => Ended::Handled(Err(too_slow(limit))),
             () = self.keep_lease(task) => Ended::LeaseLost,
         };
         work.abort();
@@ -259,8 +262,8 @@ fn was_aborted<T>(joined: &Result<T, JoinError>) -> bool {
     joined.as_ref().is_err_and(JoinError::is_cancelled)
 }
 
-fn too_slow(options: &WorkerOptions) -> Error {
+fn too_slow(limit: Duration) -> Error {
     Error::new(ErrorKind::Timeout, "the handler took too long")
         .temporary()
-        .with_context("limit", format!("{:?}", options.task_timeout))
+        .with_context("limit", format!("{limit:?}"))
 }

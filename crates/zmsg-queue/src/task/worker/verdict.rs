@@ -53,6 +53,13 @@ impl Verdict {
             .with_context("attempts", task.attempts_max);
         Self::Bury { cause }
     }
+
+    /// The verdict on a task whose deadline has passed.
+    pub(super) fn expired(task: &LeasedTask) -> Self {
+        let error = Error::new(ErrorKind::Timeout, "the deadline of the task has passed");
+        let deadline = task.deadline.unwrap_or_default();
+        Self::Bury { cause: error.exhausted().with_context("deadline", deadline) }
+    }
 }
 
 fn is_final(cause: &Error) -> bool {
@@ -84,6 +91,9 @@ mod tests {
             attempts_spared,
             lease_until: 0,
             created: 0,
+            timeout: None,
+            deadline: None,
+            lane: None,
         }
     }
 

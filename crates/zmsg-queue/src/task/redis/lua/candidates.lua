@@ -1,6 +1,6 @@
 -- Which tasks may be leased now, in the order of due time and id. Makes tasks of others known.
--- KEYS: pending, active, scheduled, retry, lease, due, held, until, paused. ARGV: now or nothing, how many.
-local pending, _, scheduled, retry, leases, due_set, held, until_set, paused = unpack(KEYS)
+-- KEYS: pending, active, scheduled, retry, lease, due, held, until, behind, paused. ARGV: now or nothing, how many.
+local pending, _, scheduled, retry, leases, due_set, held, until_set, behind, paused = unpack(KEYS)
 if redis.call('EXISTS', paused) == 1 then
   return {}
 end
@@ -9,12 +9,13 @@ local now, max = moment(ARGV[1]), tonumber(ARGV[2])
 local tail = redis.call('LRANGE', pending, -max, -1)
 for at = #tail, 1, -1 do
   local due = redis.call('ZSCORE', due_set, tail[at])
-  if (not due and not redis.call('ZSCORE', held, tail[at])) or (due and tonumber(due) > now) then
+  local known = due or redis.call('ZSCORE', held, tail[at]) or redis.call('ZSCORE', behind, tail[at])
+  if not known or (due and tonumber(due) > now) then
     redis.call('ZADD', due_set, now - 1 + (#tail - at) / 1000, tail[at])
   end
 end
 local waiting = redis.call('LLEN', pending) + redis.call('ZCARD', scheduled) + redis.call('ZCARD', retry)
-if waiting ~= redis.call('ZCARD', due_set) then
+if waiting ~= redis.call('ZCARD', due_set) + redis.call('ZCARD', behind) then
   for _, set in ipairs({ scheduled, retry }) do
     local found = redis.call('ZRANGEBYSCORE', set, '-inf', now / 1000, 'WITHSCORES', 'LIMIT', 0, max)
     for at = 1, #found, 2 do

@@ -1,37 +1,65 @@
 -- Takes tasks in, all or none.
--- KEYS: pending, active, scheduled, retry, due, then the task of each.
--- ARGV: now or nothing, how many may be live; then of each task its id, message, and pause until it is due.
+-- KEYS: pending, active, scheduled, retry, due, then the task of each; then, if some have lanes, behind, lanes,
+-- numbers, and the lane of each.
+-- ARGV: now or nothing, how many may be live; then of each task its id, message, pause until it is due, and
+-- what it says of itself, in JSON or nothing.
 -- Answers: how many were live; then of each task 1 if it is new, 0 if it was there. Nothing but -1 if it is full.
 local pending, active, scheduled, retry, due_set = unpack(KEYS, 1, 5)
 local now = moment(ARGV[1])
 local live = live_in(pending, active, scheduled, retry)
+local count = (#ARGV - 2) / 4
 local answer, seen, new = { live }, {}, 0
-for at = 6, #KEYS do
-  if seen[KEYS[at]] or redis.call('EXISTS', KEYS[at]) == 1 then
-    answer[#answer + 1] = 0
+for at = 1, count do
+  local task = KEYS[5 + at]
+  if seen[task] or redis.call('EXISTS', task) == 1 then
+    answer[at + 1] = 0
   else
-    seen[KEYS[at]] = true
+    seen[task] = true
     new = new + 1
-    answer[#answer + 1] = 1
+    answer[at + 1] = 1
   end
 end
 if new > 0 and live + new > tonumber(ARGV[2]) then
   return { -1 }
 end
-for at = 6, #KEYS do
-  if answer[at - 4] == 1 then
-    local first = 3 + (at - 6) * 3
-    local id, due = ARGV[first], math.max(0, now + tonumber(ARGV[first + 2]))
-    redis.call('HSET', KEYS[at], 'msg', ARGV[first + 1], 'zmsg_created', now, 'zmsg_attempt', 0)
-    if due <= now then
+
+-- What a task says of itself, as fields of its hash; whether it has a lane.
+local function say(at, task, id, due, said)
+  if said.timeout then
+    redis.call('HSET', task, 'zmsg_timeout', said.timeout)
+  end
+  if said.deadline then
+    redis.call('HSET', task, 'zmsg_deadline', now + said.deadline)
+  end
+  if not said.lane then
+    return false
+  end
+  local behind, lanes, numbers = unpack(KEYS, 6 + count, 8 + count)
+  local number = next_number(numbers, now)
+  redis.call('HSET', task, 'zmsg_lane', said.lane, 'zmsg_skips', said.skips, 'zmsg_number', number)
+  redis.call('HSET', lanes, id, said.lane)
+  join_lane(id, due, number, KEYS[8 + count + at], behind, due_set)
+  return true
+end
+
+for at = 1, count do
+  if answer[at + 1] == 1 then
+    local task, first = KEYS[5 + at], 3 + (at - 1) * 4
+    local id, due, said = ARGV[first], math.max(0, now + tonumber(ARGV[first + 2])), ARGV[first + 3]
+    redis.call('HSET', task, 'msg', ARGV[first + 1], 'zmsg_created', now, 'zmsg_attempt', 0)
+    if said ~= '' and say(at, task, id, due, cjson.decode(said)) then
+      redis.call('ZADD', scheduled, NEVER, id)
+      redis.call('HSET', task, 'state', 'scheduled')
+    elseif due <= now then
       redis.call('LPUSH', pending, id)
-      redis.call('HSET', KEYS[at], 'state', 'pending', 'pending_since', nanoseconds(now))
+      redis.call('HSET', task, 'state', 'pending', 'pending_since', nanoseconds(now))
+      redis.call('ZADD', due_set, due, id)
     else
       -- Whole seconds, later rather than earlier: others read this set.
       redis.call('ZADD', scheduled, math.ceil(due / 1000), id)
-      redis.call('HSET', KEYS[at], 'state', 'scheduled')
+      redis.call('HSET', task, 'state', 'scheduled')
+      redis.call('ZADD', due_set, due, id)
     end
-    redis.call('ZADD', due_set, due, id)
   end
 end
 return answer

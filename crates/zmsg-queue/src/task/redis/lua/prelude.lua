@@ -33,9 +33,42 @@ local function let_go(id, active, leases, held, until_set)
   redis.call('ZREM', until_set, id)
 end
 
--- One more, in all and on this day, of what pairs of keys count from `first` to the last.
-local function count_from(first, kept_for)
-  for at = first, #KEYS, 2 do
+-- Where asynq shows what waits in a lane: at the end of time, so that its workers leave it alone.
+local NEVER = 253402300799
+
+-- The place of a task that joins a lane: above all others, also of a Redis that has forgotten them.
+local function next_number(numbers, now)
+  local number = math.max(tonumber(redis.call('GET', numbers) or 0) + 1, now)
+  redis.call('SET', numbers, string.format('%.0f', number))
+  return number
+end
+
+-- Gives a task the last place of its lane; whether it is the only one.
+local function join_lane(id, due, number, lane, behind, due_set)
+  redis.call('ZADD', lane, number, id)
+  if redis.call('ZCARD', lane) == 1 then
+    redis.call('ZADD', due_set, due, id)
+  else
+    redis.call('ZADD', behind, due, id)
+  end
+end
+
+-- Takes a task out of its lane, and lets the next one come forward.
+local function leave_lane(id, lane, behind, due_set, lanes)
+  redis.call('ZREM', lane, id)
+  redis.call('ZREM', behind, id)
+  redis.call('HDEL', lanes, id)
+  local next = redis.call('ZRANGE', lane, 0, 0)[1]
+  local due = next and redis.call('ZSCORE', behind, next)
+  if due then
+    redis.call('ZREM', behind, next)
+    redis.call('ZADD', due_set, due, next)
+  end
+end
+
+-- One more, in all and on this day, of what pairs of keys count from `first` to `last`.
+local function count_pairs(first, last, kept_for)
+  for at = first, last, 2 do
     redis.call('INCR', KEYS[at])
     if redis.call('INCR', KEYS[at + 1]) == 1 then
       redis.call('EXPIRE', KEYS[at + 1], kept_for)

@@ -1,4 +1,5 @@
--- Brings a dead letter back, due now. KEYS: task, archived, pending, active, scheduled, retry, due.
+-- Brings a dead letter back, due now. KEYS: task, archived, pending, active, scheduled, retry, due; then of a task of
+-- a lane the lane, behind, lanes, numbers.
 -- ARGV: now or nothing, id, message, how many may be live. Answers 1; 0 if there is none, -1 if it is full.
 local task, archived, pending, active, scheduled, retry, due_set = unpack(KEYS)
 local now, id = moment(ARGV[1]), ARGV[2]
@@ -10,9 +11,24 @@ if live >= tonumber(ARGV[4]) then
   return -1
 end
 redis.call('ZREM', archived, id)
-redis.call('LPUSH', pending, id)
-redis.call('ZADD', due_set, now, id)
-redis.call('HSET', task, 'msg', ARGV[3], 'state', 'pending', 'zmsg_lost', 0,
-  'pending_since', nanoseconds(now))
+redis.call('HSET', task, 'msg', ARGV[3], 'zmsg_lost', 0)
 redis.call('HDEL', task, 'zmsg_died')
+if #KEYS > 7 then
+  local lane, behind, lanes, numbers = unpack(KEYS, 8, 11)
+  redis.call('ZADD', scheduled, NEVER, id)
+  redis.call('HSET', task, 'state', 'scheduled')
+  if redis.call('ZSCORE', lane, id) then
+    -- The lane has waited for it.
+    redis.call('ZADD', due_set, now, id)
+  else
+    local number = next_number(numbers, now)
+    redis.call('HSET', task, 'zmsg_number', number)
+    redis.call('HSET', lanes, id, redis.call('HGET', task, 'zmsg_lane'))
+    join_lane(id, now, number, lane, behind, due_set)
+  end
+else
+  redis.call('LPUSH', pending, id)
+  redis.call('ZADD', due_set, now, id)
+  redis.call('HSET', task, 'state', 'pending', 'pending_since', nanoseconds(now))
+end
 return 1

@@ -22,7 +22,9 @@ end
 for _, set in ipairs({ scheduled, retry }) do
   waiting = waiting + redis.call('ZCARD', set)
   local at = first_of(set)
-  earlier(at and at * 1000)
+  if at and tonumber(at) < NEVER then
+    earlier(at * 1000)
+  end
 end
 local due = redis.call('ZCOUNT', due_set, '-inf', now) + redis.call('ZCOUNT', until_set, '-inf', now)
 return { waiting, due, redis.call('LLEN', active), redis.call('ZCARD', archived), now, first and math.floor(first) }

@@ -1,8 +1,10 @@
 -- Leases those of these tasks that still can be.
--- KEYS: pending, active, scheduled, retry, lease, due, held, until, then the task of each.
+-- KEYS: pending, active, scheduled, retry, lease, due, held, until, behind, lanes,
+-- then the task of each.
 -- ARGV: now or nothing, the length of a lease, how many at most; then the id of each.
--- Answers of each: its id, message, attempt, leases that ran out, when it was enqueued, the end of the lease.
-local pending, active, scheduled, retry, leases, due_set, held, until_set = unpack(KEYS, 1, 8)
+-- Answers of each: its id, message, attempt, leases that ran out, when it was enqueued, the end of the lease;
+-- then its time-out, deadline, lane and place there, or nothing. Behind them those that are gone from lanes.
+local pending, active, scheduled, retry, leases, due_set, held, until_set, behind, lanes = unpack(KEYS, 1, 10)
 local now = moment(ARGV[1])
 local ends, max = now + tonumber(ARGV[2]), tonumber(ARGV[3])
 
@@ -17,7 +19,10 @@ local function is_left(id)
 end
 
 -- Takes a task that waits for its time.
-local function take_timed(set, id)
+local function take_timed(set, id, lane)
+  if lane then
+    return redis.call('ZREM', set, id) == 1
+  end
   local at, due = redis.call('ZSCORE', set, id), redis.call('ZSCORE', due_set, id)
   if at and due and tonumber(at) > math.ceil(due / 1000) then
     -- Another worker has put it off.
@@ -27,23 +32,27 @@ local function take_timed(set, id)
   return redis.call('ZREM', set, id) == 1
 end
 
-local answer = {}
-for at = 9, #KEYS do
+local answer, gone = {}, {}
+for at = 11, #KEYS do
   if #answer == max then
     break
   end
-  local task, id = KEYS[at], ARGV[at - 5]
-  local state, message, attempt, lost, created, since = unpack(redis.call('HMGET', task,
-    'state', 'msg', 'zmsg_attempt', 'zmsg_lost', 'zmsg_created', 'pending_since'))
+  local task, id = KEYS[at], ARGV[at - 7]
+  local state, message, attempt, lost, created, since, timeout, deadline, lane, number, skips = unpack(
+    redis.call('HMGET', task, 'state', 'msg', 'zmsg_attempt', 'zmsg_lost', 'zmsg_created', 'pending_since',
+      'zmsg_timeout', 'zmsg_deadline', 'zmsg_lane', 'zmsg_number', 'zmsg_skips'))
   local ours = false
   lost = tonumber(lost or 0)
-  if state == 'pending' then
+  if lane and redis.call('ZSCORE', behind, id) then
+    -- Others of its lane are before it.
+    redis.call('ZREM', due_set, id)
+  elseif state == 'pending' then
     -- From the end where the oldest are.
     ours = redis.call('LREM', pending, -1, id) == 1
   elseif state == 'scheduled' then
-    ours = take_timed(scheduled, id)
+    ours = take_timed(scheduled, id, lane)
   elseif state == 'retry' then
-    ours = take_timed(retry, id)
+    ours = take_timed(retry, id, lane)
   elseif state == 'active' and is_left(id) then
     ours = true
     lost = lost + 1
@@ -57,11 +66,15 @@ for at = 9, #KEYS do
     redis.call('ZREM', due_set, id)
     redis.call('ZADD', held, due, id)
     redis.call('ZADD', until_set, ends, id)
-    redis.call('ZADD', leases, math.ceil(ends / 1000), id)
+    if not lane then
+      -- Else asynq would give it to its own workers when the lease has run out.
+      redis.call('ZADD', leases, math.ceil(ends / 1000), id)
+    end
     -- A worker of others takes `pending_since` away when it takes a task: with it, the task is ours.
     redis.call('HSET', task, 'state', 'active', 'zmsg_attempt', attempt, 'zmsg_lost', lost,
       'pending_since', since or nanoseconds(now))
-    answer[#answer + 1] = { id, message, attempt, lost, tonumber(created or now), ends }
+    answer[#answer + 1] = { id, message, attempt, lost, tonumber(created or now), ends,
+      timeout or '', deadline or '', lane or '', number or '' }
   elseif state == 'active' then
     -- A worker of others has it.
     redis.call('ZREM', due_set, id)
@@ -70,6 +83,9 @@ for at = 9, #KEYS do
     redis.call('ZREM', due_set, id)
     redis.call('ZREM', held, id)
     redis.call('ZREM', until_set, id)
+    if redis.call('HEXISTS', lanes, id) == 1 and (not state or (state == 'archived' and skips == '1')) then
+      gone[#gone + 1] = id
+    end
   end
 end
-return answer
+return { answer, gone }
