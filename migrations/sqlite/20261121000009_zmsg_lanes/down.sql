@@ -1,7 +1,11 @@
+DROP TRIGGER zmsg_tasks_skipped;
+DROP TRIGGER zmsg_tasks_left;
 DROP TRIGGER zmsg_tasks_rejoined;
 DROP TRIGGER zmsg_tasks_joined;
 DROP INDEX zmsg_tasks_lanes;
+UPDATE zmsg_tasks SET due_ms = lane_due_ms WHERE lane_due_ms IS NOT NULL;
 ALTER TABLE zmsg_task_counts DROP COLUMN lane_number;
+ALTER TABLE zmsg_tasks DROP COLUMN lane_due_ms;
 ALTER TABLE zmsg_tasks DROP COLUMN lane_skips;
 ALTER TABLE zmsg_tasks DROP COLUMN lane_number;
 ALTER TABLE zmsg_tasks DROP COLUMN lane;

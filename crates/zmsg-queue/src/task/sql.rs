@@ -311,12 +311,10 @@ impl TaskQueue for SqlTaskQueue {
 
     async fn retry_dead(&self, id: TaskId) -> Result<bool> {
         let back = Step::any(self.texts.retry_dead(id, &self.now()));
-        let lock = self.texts.lock_lane_of(id).map(Step::any);
-        let locks = usize::from(lock.is_some());
-        let steps = lock.into_iter().chain([back, self.within_bounds()]).collect();
+        let steps = vec![back, self.within_bounds()];
         let refused = |failed| self.refusal(failed).during("queue.retry_dead");
         let outcomes = self.open()?.execute_all(steps).await.map_err(refused)?;
-        let brought_back = outcomes.get(locks).is_some_and(|outcome| outcome.changed > 0);
+        let brought_back = outcomes.first().is_some_and(|outcome| outcome.changed > 0);
         if brought_back {
             self.tell();
         }

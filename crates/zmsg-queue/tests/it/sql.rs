@@ -110,6 +110,63 @@ async fn a_lease_walks_the_partial_indexes_of_postgres() {
     assert!(!steps.iter().any(|step| step.contains("Sort")), "{steps:?}");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lane_on_postgres_is_held_by_whoever_enqueues_until_the_commit() {
+    let Some(db) = Db::postgres().await else { return };
+    let queue = db.queue_on(db.store().await);
+    let (mut other, watcher) = (client(&db).await, client(&db).await);
+    let held = other.transaction().await.unwrap();
+    held.batch_execute(
+        "INSERT INTO zmsg_tasks (id, queue, kind, payload, state, due_ms, attempt, attempts_max,
+           attempts_spared, lease_until_ms, created_ms, lane, lane_skips)
+         VALUES (gen_random_uuid(), 'default', 'save', '', 'pending', 0, 0, 3, 0, 0, 0, 'a', false)",
+    )
+    .await
+    .unwrap();
+    let second = task().ordered_by("a");
+    let enqueue = tokio::spawn({
+        let (queue, second) = (queue.clone(), second.clone());
+        async move { queue.enqueue(second).await }
+    });
+    let waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted \
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    while watcher.query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(!enqueue.is_finished(), "it does not wait for who came before");
+        tokio::task::yield_now().await;
+    }
+    // Neither another lane nor a task without one waits.
+    queue.enqueue(task().ordered_by("b")).await.unwrap();
+    queue.enqueue(task()).await.unwrap();
+    held.commit().await.unwrap();
+    enqueue.await.unwrap().unwrap();
+    let leased = queue.lease("default", 9, LEASE).await.unwrap();
+    assert_eq!(leased.len(), 3);
+    assert!(leased.iter().all(|task| task.id != second.id), "the first to commit is the first");
+}
+
+async fn client(db: &Db) -> tokio_postgres::Client {
+    let (client, connection) =
+        tokio_postgres::connect(db.database().url(), tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
+}
+
+#[tokio::test]
+async fn rows_that_somebody_deletes_by_hand_leave_their_lanes() {
+    for db in Db::each().await {
+        let store = db.store().await;
+        let queue = db.queue_on(store.clone());
+        let tasks: Vec<_> = (0..3).map(|_| task().ordered_by("a")).collect();
+        queue.enqueue_all(tasks.clone()).await.unwrap();
+        for expected in [&tasks[0], &tasks[1], &tasks[2]] {
+            let leased = queue.lease("default", 9, LEASE).await.unwrap();
+            let ids: Vec<_> = leased.iter().map(|task| task.id).collect();
+            assert_eq!(ids, [expected.id]);
+            run(&store, &["DELETE FROM zmsg_tasks WHERE state = 'leased'"]).await;
+        }
+    }
+}
+
 pub(crate) const LEASE: std::time::Duration = std::time::Duration::from_secs(30);
 
 pub(crate) fn task() -> NewTask {

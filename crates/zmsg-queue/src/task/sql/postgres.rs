@@ -10,25 +10,6 @@ macro_rules! now {
     };
 }
 
-/// True of a task that no other of its lane is before. One that has been leased is the first: it needs no
-/// look.
-macro_rules! is_first {
-    () => {
-        "(lane IS NULL OR NOT EXISTS (
-    SELECT 1 FROM zmsg_tasks AS before
-    WHERE before.queue = zmsg_tasks.queue AND before.lane = zmsg_tasks.lane
-      AND before.lane_number < zmsg_tasks.lane_number
-      AND (before.state <> 'dead' OR NOT before.lane_skips)))"
-    };
-}
-
-/// The place of a task in its lane.
-macro_rules! lane_number {
-    () => {
-        "CASE WHEN task.lane IS NOT NULL THEN nextval('zmsg_lane_numbers') END"
-    };
-}
-
 /// `SKIP LOCKED` gives concurrent leasers different tasks without waiting. The selects that lock
 /// are materialized, because one that a join ran twice would lock twice as many; and the update
 /// looks its rows up by an array, which is planned as so many searches of the primary key
@@ -37,16 +18,14 @@ pub(super) const TEXTS: Texts = Texts {
     insert: concat!(
         "INSERT INTO zmsg_tasks
   (id, queue, kind, payload, state, due_ms, attempt, attempts_max, attempts_spared,
-   lease_until_ms, created_ms, timeout_ms, deadline_ms, lane, lane_number, lane_skips)
+   lease_until_ms, created_ms, timeout_ms, deadline_ms, lane, lane_skips)
 SELECT task.id, task.queue, task.kind, task.payload, 'pending', greatest(0, ",
         now!(),
         " + task.delay), 0, task.attempts_max, 0, 0, ",
         now!(),
         ", task.timeout_ms, ",
         now!(),
-        " + task.deadline, task.lane, ",
-        lane_number!(),
-        ", task.lane_skips
+        " + task.deadline, task.lane, task.lane_skips
 FROM (
   VALUES (?::uuid, ?::text, ?::text, ?::bytea, ?::bigint, ?::bigint, ?::bigint, ?::bigint,
     ?::text, ?::boolean)
@@ -54,29 +33,24 @@ FROM (
 ON CONFLICT (id) DO NOTHING"
     ),
 
-    // Numbered as they stand, and added in the order of ids, so that two that share ids wait for each
-    // other and do not deadlock.
+    // In the order of ids, so that two that share ids wait for each other and do not deadlock; those of
+    // lanes as they stand, because they are numbered in this order.
     insert_all: Some(concat!(
-        "WITH task AS MATERIALIZED (
-  SELECT task.*, ",
-        lane_number!(),
-        " AS lane_number
-  FROM unnest(?::uuid[], ?::text[], ?::text[], ?::bytea[], ?::bigint[], ?::bigint[], ?::bigint[],
-    ?::bigint[], ?::text[], ?::boolean[])
-  WITH ORDINALITY AS task (id, queue, kind, payload, delay, attempts_max, timeout_ms, deadline, lane,
-    lane_skips, place))
-INSERT INTO zmsg_tasks
+        "INSERT INTO zmsg_tasks
   (id, queue, kind, payload, state, due_ms, attempt, attempts_max, attempts_spared,
-   lease_until_ms, created_ms, timeout_ms, deadline_ms, lane, lane_number, lane_skips)
+   lease_until_ms, created_ms, timeout_ms, deadline_ms, lane, lane_skips)
 SELECT task.id, task.queue, task.kind, task.payload, 'pending', greatest(0, ",
         now!(),
         " + task.delay), 0, task.attempts_max, 0, 0, ",
         now!(),
         ", task.timeout_ms, ",
         now!(),
-        " + task.deadline, task.lane, task.lane_number, task.lane_skips
-FROM task
-ORDER BY task.id, task.place
+        " + task.deadline, task.lane, task.lane_skips
+FROM unnest(?::uuid[], ?::text[], ?::text[], ?::bytea[], ?::bigint[], ?::bigint[], ?::bigint[],
+  ?::bigint[], ?::text[], ?::boolean[])
+  WITH ORDINALITY AS task (id, queue, kind, payload, delay, attempts_max, timeout_ms, deadline, lane,
+    lane_skips, place)
+ORDER BY CASE WHEN task.lane IS NULL THEN task.id END, task.place
 ON CONFLICT (id) DO NOTHING
 RETURNING id"
     )),
@@ -84,12 +58,6 @@ RETURNING id"
     lock_lanes: Some(
         "\
 SELECT pg_advisory_xact_lock(hashtextextended(lane.name, 0)) FROM unnest(?::text[]) AS lane (name)",
-    ),
-
-    lock_lane_of: Some(
-        "\
-SELECT pg_advisory_xact_lock(hashtextextended(queue || chr(31) || lane, 0))
-FROM zmsg_tasks WHERE id = ? AND lane IS NOT NULL",
     ),
 
     check_live: "\
@@ -106,8 +74,6 @@ SELECT count(*) FROM (SELECT 1 FROM zmsg_tasks WHERE state <> 'dead' LIMIT ?) AS
   SELECT id, due_ms FROM zmsg_tasks
   WHERE state = 'pending' AND queue = ? AND due_ms <= ",
         now!(),
-        " AND ",
-        is_first!(),
         "
   ORDER BY due_ms, id LIMIT ? FOR UPDATE SKIP LOCKED),
 overdue AS MATERIALIZED (
@@ -186,10 +152,7 @@ RETURNING id",
         "SELECT min(moment), ",
         now!(),
         " FROM (
-  (SELECT due_ms AS moment FROM zmsg_tasks WHERE state = 'pending' AND queue = ? AND ",
-        is_first!(),
-        "
-  ORDER BY due_ms LIMIT 1)
+  SELECT nullif(min(due_ms), 9223372036854775807) AS moment FROM zmsg_tasks WHERE state = 'pending' AND queue = ?
   UNION ALL
   SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?) AS moments"
     ),
@@ -206,21 +169,18 @@ WHERE state = 'dead' AND id > ? AND queue = ? ORDER BY id LIMIT ?",
         "UPDATE zmsg_tasks
 SET state = 'pending', due_ms = ",
         now!(),
-        ", lease_until_ms = 0, attempts_spared = attempt, dead_ms = NULL,
-  lane_number = CASE WHEN lane_skips THEN nextval('zmsg_lane_numbers') ELSE lane_number END
+        ", lease_until_ms = 0, attempts_spared = attempt, dead_ms = NULL
 WHERE id = ? AND state = 'dead'"
     ),
 
     drop_dead: "DELETE FROM zmsg_tasks WHERE id = ? AND state = 'dead'",
 
-    state: "SELECT state, due_ms, last_error FROM zmsg_tasks WHERE id = ?",
+    state: "SELECT state, coalesce(lane_due_ms, due_ms), last_error FROM zmsg_tasks WHERE id = ?",
 
     stats: concat!(
         "SELECT
   (SELECT count(*) FROM zmsg_tasks WHERE state = 'pending' AND queue = ? AND due_ms <= ",
         now!(),
-        " AND ",
-        is_first!(),
         ") + (SELECT count(*) FROM zmsg_tasks
        WHERE state = 'leased' AND queue = ? AND lease_until_ms <= ",
         now!(),
@@ -228,9 +188,7 @@ WHERE id = ? AND state = 'dead'"
   (SELECT count(*) FROM zmsg_tasks WHERE state = 'pending' AND queue = ?),
   (SELECT count(*) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?),
   (SELECT count(*) FROM zmsg_tasks WHERE state = 'dead' AND queue = ?),
-  (SELECT min(due_ms) FROM zmsg_tasks WHERE state = 'pending' AND queue = ? AND ",
-        is_first!(),
-        "),
+  (SELECT nullif(min(due_ms), 9223372036854775807) FROM zmsg_tasks WHERE state = 'pending' AND queue = ?),
   (SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?),
   ",
         now!()

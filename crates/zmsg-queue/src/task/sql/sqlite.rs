@@ -2,18 +2,6 @@
 
 use super::texts::Texts;
 
-/// True of a task that no other of its lane is before. One that has been leased is the first: it needs no
-/// look.
-macro_rules! is_first {
-    () => {
-        "(lane IS NULL OR NOT EXISTS (
-    SELECT 1 FROM zmsg_tasks AS before
-    WHERE before.queue = zmsg_tasks.queue AND before.lane = zmsg_tasks.lane
-      AND before.lane_number < zmsg_tasks.lane_number
-      AND (before.state <> 'dead' OR before.lane_skips = 0)))"
-    };
-}
-
 /// SQLite has one writer at a time, so a statement that selects and updates needs no row locks.
 /// The first inner select of `lease` walks its partial index in order and stops at its limit; the
 /// second sorts the leases that ran out, which are few: what workers held when they stopped.
@@ -35,20 +23,15 @@ ON CONFLICT (id) DO NOTHING",
 
     lock_lanes: None,
 
-    lock_lane_of: None,
-
     check_live: "SELECT 1 FROM zmsg_task_counts WHERE live <= ?",
 
     count_live: None,
 
-    lease: concat!(
-        "WITH ready (id, due_ms) AS (
+    lease: "\
+WITH ready (id, due_ms) AS (
   SELECT id, due_ms FROM (
     SELECT id, due_ms FROM zmsg_tasks
-    WHERE state = 'pending' AND queue = ? AND due_ms <= ? AND ",
-        is_first!(),
-        "
-    ORDER BY due_ms, id LIMIT ?)
+    WHERE state = 'pending' AND queue = ? AND due_ms <= ? ORDER BY due_ms, id LIMIT ?)
   UNION ALL
   SELECT id, due_ms FROM (
     SELECT id, due_ms FROM zmsg_tasks
@@ -58,8 +41,7 @@ UPDATE zmsg_tasks
 SET state = 'leased', attempt = min(attempt, 4294967295) + 1, lease_until_ms = ? + ?, lease_token = ?
 WHERE id IN (SELECT id FROM ready ORDER BY due_ms, id LIMIT ?)
 RETURNING id, queue, kind, payload, attempt, attempts_max, attempts_spared, lease_until_ms,
-  created_ms, due_ms, timeout_ms, deadline_ms, lane, lane_number"
-    ),
+  created_ms, due_ms, timeout_ms, deadline_ms, lane, lane_number",
 
     lease_again: "\
 UPDATE zmsg_tasks SET lease_until_ms = ? + ?, lease_token = ?
@@ -99,16 +81,11 @@ DELETE FROM zmsg_tasks WHERE id IN (
   LIMIT (SELECT max(0, dead - ?) FROM zmsg_task_counts))
 RETURNING id",
 
-    next_due: concat!(
-        "SELECT min(moment), ? FROM (
-  SELECT * FROM (
-    SELECT due_ms AS moment FROM zmsg_tasks WHERE state = 'pending' AND queue = ? AND ",
-        is_first!(),
-        "
-    ORDER BY due_ms LIMIT 1)
+    next_due: "\
+SELECT min(moment), ? FROM (
+  SELECT nullif(min(due_ms), 9223372036854775807) AS moment FROM zmsg_tasks WHERE state = 'pending' AND queue = ?
   UNION ALL
-  SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?)"
-    ),
+  SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?)",
 
     dead_letters: "\
 SELECT id, queue, kind, payload, attempt, last_error, created_ms, dead_ms FROM zmsg_tasks
@@ -125,22 +102,17 @@ WHERE id = ? AND state = 'dead'",
 
     drop_dead: "DELETE FROM zmsg_tasks WHERE id = ? AND state = 'dead'",
 
-    state: "SELECT state, due_ms, last_error FROM zmsg_tasks WHERE id = ?",
+    state: "SELECT state, coalesce(lane_due_ms, due_ms), last_error FROM zmsg_tasks WHERE id = ?",
 
-    stats: concat!(
-        "SELECT
-  (SELECT count(*) FROM zmsg_tasks WHERE state = 'pending' AND queue = ? AND due_ms <= ? AND ",
-        is_first!(),
-        ")
+    stats: "\
+SELECT
+  (SELECT count(*) FROM zmsg_tasks WHERE state = 'pending' AND queue = ? AND due_ms <= ?)
     + (SELECT count(*) FROM zmsg_tasks
        WHERE state = 'leased' AND queue = ? AND lease_until_ms <= ?),
   (SELECT count(*) FROM zmsg_tasks WHERE state = 'pending' AND queue = ?),
   (SELECT count(*) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?),
   (SELECT count(*) FROM zmsg_tasks WHERE state = 'dead' AND queue = ?),
-  (SELECT min(due_ms) FROM zmsg_tasks WHERE state = 'pending' AND queue = ? AND ",
-        is_first!(),
-        "),
+  (SELECT nullif(min(due_ms), 9223372036854775807) FROM zmsg_tasks WHERE state = 'pending' AND queue = ?),
   (SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?),
-  ?"
-    ),
+  ?",
 };

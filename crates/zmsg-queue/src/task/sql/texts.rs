@@ -16,9 +16,8 @@ pub(super) struct Texts {
     pub(super) insert: &'static str,
     /// One statement for many tasks, where there are arrays.
     pub(super) insert_all: Option<&'static str>,
-    /// Where transactions overlap: holds the lanes of tasks until the commit.
+    /// Where transactions overlap: holds lanes until the commit.
     pub(super) lock_lanes: Option<&'static str>,
-    pub(super) lock_lane_of: Option<&'static str>,
     pub(super) check_live: &'static str,
     /// Where no trigger counts.
     pub(super) count_live: Option<&'static str>,
@@ -68,24 +67,20 @@ impl Texts {
         for task in tasks {
             arrays.iter_mut().zip(columns(task, now)).for_each(|(array, value)| array.push(value));
         }
-        let [arrays, nows] = [arrays.map(Value::from).to_vec(), nows(now).to_vec()];
-        Statement::query(text, arrays.into_iter().chain(nows).collect())
+        let binds = nows(now).into_iter().chain(arrays.map(Value::from));
+        Statement::query(text, binds.collect())
     }
 
-    /// Holds the lanes of these tasks until the commit, in one order.
+    /// Holds the lanes of these tasks until the commit, in one order: a trigger would take them in that of
+    /// the tasks, and two calls wait for each other.
     pub(super) fn lock_lanes(&self, tasks: &[NewTask]) -> Option<Statement> {
         let lane = |task: &NewTask| {
             task.lane.as_ref().map(|lane| format!("{}\u{1f}{}", task.queue, lane.key))
         };
         let lanes: BTreeSet<String> = tasks.iter().filter_map(lane).collect();
-        let text = self.lock_lanes.filter(|_| !lanes.is_empty())?;
+        let text = self.lock_lanes.filter(|_| lanes.len() > 1)?;
         let names: Vec<Value> = lanes.into_iter().map(Value::from).collect();
         Some(Statement::query(text, vec![names.into()]))
-    }
-
-    /// Holds the lane of this task until the commit.
-    pub(super) fn lock_lane_of(&self, id: TaskId) -> Option<Statement> {
-        self.lock_lane_of.map(|text| Statement::query(text, vec![uuid(id)]))
     }
 
     /// Gives one row if at most `tasks_max` tasks are live, else none.
