@@ -13,7 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use zmsg_core::{Backoff, Clock, Result};
+use zmsg_core::{Clock, Result};
 
 pub use self::counters::{WorkerCounters, WorkerStats};
 pub use self::handler::{Ending, TaskHandler};
@@ -113,7 +113,9 @@ impl Worker {
                 Err(error) => {
                     failures += 1;
                     tracing::warn!(%error, failures, "could not lease tasks");
-                    Next::Retry(self.crew.options.backoff.delay(failures))
+                    let options = &self.crew.options;
+                    // However long it was away, its return is noticed soon.
+                    Next::Retry(options.backoff.delay(failures).min(options.poll()))
                 }
             };
             tokio::select! {
@@ -146,8 +148,7 @@ impl Worker {
         let due = queue.next_due(&options.queue).await?;
         let now = self.crew.clock.wall();
         let until_due = due.map(|due| Duration::from_millis(due.saturating_sub(now)));
-        // Workers that were woken together do not poll together.
-        let poll = Backoff::new(options.poll_max, options.poll_max).delay(1);
+        let poll = options.poll();
         Ok(Next::Due(until_due.unwrap_or(poll).min(poll)))
     }
 

@@ -48,4 +48,10 @@ impl WorkerOptions {
         const SLOTS_MAX: usize = u16::MAX as usize;
         self.concurrency.clamp(1, SLOTS_MAX.min(Semaphore::MAX_PERMITS))
     }
+
+    /// The pause before the next look, if nothing is due and nobody says that something changed.
+    pub(super) fn poll(&self) -> Duration {
+        // Workers that were woken together do not poll together.
+        Backoff::new(self.poll_max, self.poll_max).delay(1)
+    }
 }
