@@ -1,6 +1,8 @@
 //! The queue in Redis: the suite of all queues, and what this one promises besides.
 
 mod go;
+mod lost;
+mod faults;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

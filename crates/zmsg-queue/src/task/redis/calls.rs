@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use uuid::Uuid;
 use zmsg_core::{Error, ErrorKind, Result, TaskId, UnixMillis};
 use zmsg_redis::RedisKey;
 use zmsg_redis::redis::cmd;
@@ -26,7 +27,7 @@ const LOOK_AT: usize = 100;
 const LEASE_MAX: usize = 1_000;
 
 /// A task as the script that leases gives it.
-type Taken = (String, Vec<u8>, u32, u32, u64, u64);
+pub(super) type Taken = (String, Vec<u8>, u32, u32, u64, u64);
 
 /// Counts of one queue.
 #[derive(Debug)]
@@ -103,7 +104,12 @@ impl RedisTaskQueue {
         for_: Duration,
     ) -> Result<Vec<LeasedTask>> {
         let (keys, max) = (Keys::of(queue), max.min(LEASE_MAX));
-        let mut leased = Vec::new();
+        let mut leased = self.take_over(queue, &keys, max, for_).await?;
+        if !leased.is_empty() {
+            return Ok(leased);
+        }
+        // What it takes is lost until it is handed out.
+        let mut asked = self.ask(queue, for_);
         for _ in 0..LOOKS_MAX {
             let wanted = max - leased.len();
             if wanted == 0 {
@@ -113,11 +119,14 @@ impl RedisTaskQueue {
             if found.is_empty() {
                 break;
             }
-            let taken = self.take(&keys, &found, wanted, for_).await?;
-            for task in taken {
+            let token = asked.look(&found);
+            let taken = self.take(&keys, token, &found, wanted, for_).await;
+            asked.refused(&taken);
+            for task in taken? {
                 leased.extend(self.leased(queue, &keys, task).await?);
             }
         }
+        asked.handed_out();
         Ok(leased)
     }
 
@@ -130,17 +139,24 @@ impl RedisTaskQueue {
     async fn take(
         &self,
         keys: &Keys,
+        token: Uuid,
         ids: &[String],
         max: usize,
         for_: Duration,
     ) -> Result<Vec<Taken>> {
         let mut all = Vec::from(places(keys));
         all.extend(ids.iter().map(|id| keys.task(id)));
-        self.redis.script(&scripts::TAKE, &all, &(self.now(), millis(for_), max, ids)).await
+        let args = (self.now(), millis(for_), max, &token.as_bytes()[..], ids);
+        self.redis.script(&scripts::TAKE, &all, &args).await
     }
 
     /// What was leased, as the caller sees it. One that cannot be read is set aside.
-    async fn leased(&self, queue: &str, keys: &Keys, taken: Taken) -> Result<Option<LeasedTask>> {
+    pub(super) async fn leased(
+        &self,
+        queue: &str,
+        keys: &Keys,
+        taken: Taken,
+    ) -> Result<Option<LeasedTask>> {
         let (text, message, token, lost, created, lease_until) = taken;
         let message = match TaskMessage::read(&message) {
             Ok(message) => message,
@@ -339,6 +355,6 @@ fn check_queue(queue: &str) -> Result<()> {
     Ok(())
 }
 
-fn millis(pause: Duration) -> u64 {
+pub(super) fn millis(pause: Duration) -> u64 {
     u64::try_from(pause.as_millis()).unwrap_or(u64::MAX).min(FAR.cast_unsigned())
 }

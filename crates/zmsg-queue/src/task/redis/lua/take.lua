@@ -1,6 +1,6 @@
 -- Leases those of these tasks that still can be.
 -- KEYS: pending, active, scheduled, retry, lease, due, held, until, then the task of each.
--- ARGV: now or nothing, the length of a lease, how many at most; then the id of each.
+-- ARGV: now or nothing, the length of a lease, how many at most, a token of this call; then the id of each.
 -- Answers of each: its id, message, attempt, leases that ran out, when it was enqueued, the end of the lease.
 local pending, active, scheduled, retry, leases, due_set, held, until_set = unpack(KEYS, 1, 8)
 local now = moment(ARGV[1])
@@ -32,10 +32,10 @@ for at = 9, #KEYS do
   if #answer == max then
     break
   end
-  local task, id = KEYS[at], ARGV[at - 5]
-  local state, message, attempt, lost, created, since = unpack(redis.call('HMGET', task,
-    'state', 'msg', 'zmsg_attempt', 'zmsg_lost', 'zmsg_created', 'pending_since'))
-  local ours = false
+  local task, id = KEYS[at], ARGV[at - 4]
+  local state, message, attempt, lost, created, since, call = unpack(redis.call('HMGET', task,
+    'state', 'msg', 'zmsg_attempt', 'zmsg_lost', 'zmsg_created', 'pending_since', 'zmsg_call'))
+  local ours, step = false, 1
   lost = tonumber(lost or 0)
   if state == 'pending' then
     -- From the end where the oldest are.
@@ -44,13 +44,16 @@ for at = 9, #KEYS do
     ours = take_timed(scheduled, id)
   elseif state == 'retry' then
     ours = take_timed(retry, id)
+  elseif state == 'active' and since and call == ARGV[4] then
+    -- The client of a cluster may send a call twice.
+    ours, step = true, 0
   elseif state == 'active' and is_left(id) then
     ours = true
     lost = lost + 1
   end
   if ours and message then
     local due = redis.call('ZSCORE', due_set, id) or redis.call('ZSCORE', held, id) or now
-    attempt = tonumber(attempt or 0) + 1
+    attempt = tonumber(attempt or 0) + step
     if state ~= 'active' then
       redis.call('LPUSH', active, id)
     end
@@ -60,7 +63,7 @@ for at = 9, #KEYS do
     redis.call('ZADD', leases, math.ceil(ends / 1000), id)
     -- A worker of others takes `pending_since` away when it takes a task: with it, the task is ours.
     redis.call('HSET', task, 'state', 'active', 'zmsg_attempt', attempt, 'zmsg_lost', lost,
-      'pending_since', since or nanoseconds(now))
+      'pending_since', since or nanoseconds(now), 'zmsg_call', ARGV[4])
     answer[#answer + 1] = { id, message, attempt, lost, tonumber(created or now), ends }
   elseif state == 'active' then
     -- A worker of others has it.
