@@ -3,6 +3,7 @@
 mod go;
 mod lost;
 mod faults;
+mod killed;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

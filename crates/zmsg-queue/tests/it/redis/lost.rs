@@ -71,12 +71,20 @@ impl Behind {
 
     /// Loses the answer to the request that contains `mark`; the call must say so.
     async fn lose<T: Debug>(&self, mark: &str, call: impl Future<Output = Result<T>>) {
-        let before = self.proxy.counts().swallowed;
+        let before = self.proxy.counts();
         self.proxy.swallow_answer_to(mark, Repeat::Once);
         let error = timeout(SOON, call).await.expect("it ends").unwrap_err();
         assert!(error.is_outcome_unknown(), "{mark}: {error}");
         self.proxy.swallow_nothing();
-        assert_eq!(self.proxy.counts().swallowed, before + 1, "{mark}");
+        assert_eq!(self.proxy.counts().swallowed, before.swallowed + 1, "{mark}");
+        // So that no later call meets the connection that was reset.
+        let replaced = async {
+            let up = async || self.queue.stats("default").await.is_ok();
+            while self.proxy.counts().accepted == before.accepted || !up().await || !up().await {
+                sleep(LOOK).await;
+            }
+        };
+        timeout(SOON, replaced).await.expect("there is another connection");
     }
 
     /// Leases all that is due, this one among it.
