@@ -9,6 +9,7 @@ mod names;
 mod options;
 mod scripts;
 mod calls;
+mod lost;
 mod dead;
 mod lanes;
 
@@ -25,6 +26,7 @@ use zmsg_redis::Redis;
 pub use options::RedisQueueOptions;
 
 use self::keys::Keys;
+use self::lost::LostCalls;
 use super::changes::Changes;
 use super::queue::TaskQueue;
 use super::record::{
@@ -50,6 +52,7 @@ pub struct RedisTaskQueue {
     /// Queues whose names this process has put where tools list them.
     named: Mutex<HashSet<String>>,
     changes: Changes,
+    lost: LostCalls,
     dead_dropped: AtomicU64,
     closed: AtomicBool,
 }
@@ -63,6 +66,7 @@ impl RedisTaskQueue {
             options,
             named: Mutex::default(),
             changes: Changes::default(),
+            lost: LostCalls::default(),
             dead_dropped: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         }
@@ -115,6 +119,9 @@ impl TaskQueue for RedisTaskQueue {
 
     async fn lease(&self, queue: &str, max: usize, for_: Duration) -> Result<Vec<LeasedTask>> {
         self.open()?;
+        if max == 0 {
+            return Ok(Vec::new());
+        }
         self.hand_out(queue, max, for_).await.map_err(|error| error.during("queue.lease"))
     }
 

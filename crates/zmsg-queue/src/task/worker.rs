@@ -14,7 +14,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use zmsg_core::{Backoff, Clock, Result};
+use zmsg_core::{Clock, Result};
 
 pub use self::counters::{WorkerCounters, WorkerStats};
 pub use self::handler::{Ending, TaskHandler};
@@ -126,7 +126,9 @@ impl Worker {
                 Err(error) => {
                     failures += 1;
                     tracing::warn!(%error, failures, "could not lease tasks");
-                    Next::Retry(self.crew.options.backoff.delay(failures))
+                    let options = &self.crew.options;
+                    // However long it was away, its return is noticed soon.
+                    Next::Retry(options.backoff.delay(failures).min(options.poll()))
                 }
             };
             tokio::select! {
@@ -141,8 +143,7 @@ impl Worker {
     /// Starts what is due, as far as there are free slots. What to wait for next.
     async fn look(&self, shutdown: &CancellationToken) -> Result<Next> {
         let options = &self.crew.options;
-        // Workers that were woken together do not poll together.
-        let mut pause = Backoff::new(options.poll_max, options.poll_max).delay(1);
+        let mut pause = options.poll();
         let mut is_full = false;
         for at in order(&self.served, options.strict) {
             let queue = &self.served[at];

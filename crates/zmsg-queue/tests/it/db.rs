@@ -69,6 +69,14 @@ impl Db {
         }
     }
 
+    /// Where another process finds it.
+    pub(crate) fn place(&self) -> String {
+        match &self.place {
+            Place::Sqlite(dir) => dir.path().join("zmsg.db").display().to_string(),
+            Place::Postgres(database) => database.url().to_owned(),
+        }
+    }
+
     /// A queue with this database's manual clock.
     pub(crate) fn queue_on(&self, store: Arc<dyn SqlStore>) -> Arc<SqlTaskQueue> {
         self.bounded_queue_on(store, SqlQueueOptions::default())
@@ -87,6 +95,14 @@ impl Db {
     pub(crate) fn clock(&self) -> Arc<ManualClock> {
         self.clock.clone()
     }
+}
+
+/// A store on a database of another process.
+pub(crate) async fn store_at(place: &str) -> Arc<dyn SqlStore> {
+    if place.starts_with("postgres") {
+        return postgres_at(place).await;
+    }
+    Arc::new(SqliteStore::open(SqliteOptions::new(place)).await.expect("open"))
 }
 
 pub(crate) async fn postgres_at(url: &str) -> Arc<dyn SqlStore> {

@@ -44,13 +44,14 @@ async fn each_task_takes_effect_once_although_workers_are_killed() {
     }
 
     let url = db.database().url();
-    let mut children: Vec<Process> = (0..PROCESSES).map(|_| Process::start(url)).collect();
+    let start = || Process::start("killed::works_until_it_is_killed", &[(URL, url)]);
+    let mut children: Vec<Process> = (0..PROCESSES).map(|_| start()).collect();
     let (began, mut kills) = (Instant::now(), 0);
     loop {
         let done = number(&store, "SELECT count(*) FROM effects").await;
         if kills < KILLS && done >= i64::from((kills + 1) * TASKS / (KILLS + 2)) {
             let victim = kills as usize % PROCESSES;
-            children[victim] = Process::start(url); // the one before is killed by its drop
+            children[victim] = start(); // the one before is killed by its drop
             kills += 1;
         }
         let stats = queue.stats("default").await.unwrap();
@@ -67,23 +68,28 @@ async fn each_task_takes_effect_once_although_workers_are_killed() {
     assert_eq!(number(&store, "SELECT sum(times)::bigint FROM effects").await, i64::from(TASKS));
 }
 
-async fn number(store: &Arc<dyn SqlStore>, query: &str) -> i64 {
+pub(crate) async fn number(store: &Arc<dyn SqlStore>, query: &str) -> i64 {
     let rows = store.fetch(&Statement::query(query, vec![])).await.unwrap();
     rows.first().map_or(-1, |row| row.int(0).unwrap())
 }
 
 /// A child; killed when it is dropped.
-struct Process(Child);
+pub(crate) struct Process(Child);
 
 impl Process {
-    fn start(url: &str) -> Self {
+    /// This program again, for one test and with these variables.
+    pub(crate) fn start(test: &str, variables: &[(&str, &str)]) -> Self {
         let child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "killed::works_until_it_is_killed", "--nocapture"])
-            .env(URL, url)
+            .args(["--exact", test, "--nocapture"])
+            .envs(variables.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn();
         Self(child.unwrap())
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
     }
 }
 
@@ -112,7 +118,11 @@ async fn works_until_it_is_killed() {
         let worker = Worker::new(queue, handler, Arc::new(SystemClock), tracker.clone(), options);
         tracker.spawn(worker.run(shutdown.clone()));
     }
-    // The parent's end of the pipe goes with the parent, however it ends.
+    end_with_the_parent().await;
+}
+
+/// Ends this process when its parent ends, however it does: the other end of the pipe goes with it.
+pub(crate) async fn end_with_the_parent() {
     let parent = tokio::task::spawn_blocking(|| std::io::stdin().read_to_end(&mut Vec::new()));
     parent.await.unwrap().unwrap();
     std::process::exit(0);

@@ -1,6 +1,9 @@
 //! The queue in Redis: the suite of all queues, and what this one promises besides.
 
 mod go;
+mod lost;
+mod faults;
+mod killed;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

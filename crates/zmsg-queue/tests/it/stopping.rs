@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use tokio::time::sleep;
-use zmsg_core::{Error, ErrorKind};
+use zmsg_core::{Backoff, Clock, Error, ErrorKind};
 use zmsg_queue::{TaskQueue, TaskState};
 
 use crate::handler::{Event, Scripted};
@@ -97,6 +97,21 @@ async fn an_outage_of_the_queue_is_waited_out() {
     let worker = rig.start(handler.clone());
     handler.ended(1).await;
     assert_eq!(handler.endings(), [Event::Completed(id)]);
+    worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_was_away_for_long_is_asked_as_often_as_one_that_is_idle() {
+    let mut rig = Rig::new();
+    rig.options.backoff = Backoff::new(Duration::from_millis(500), HOUR);
+    rig.queue.lease_fails.store(60, SeqCst);
+    let handler = Scripted::new(rig.clock.clone(), |_| async { Ok(()) });
+    rig.enqueue(0).await;
+    let began = rig.clock.wall();
+    let worker = rig.start(handler.clone());
+    handler.ended(1).await;
+    let waited = Duration::from_millis(rig.clock.wall() - began);
+    assert!(waited <= 60 * rig.options.poll_max, "{waited:?}");
     worker.stop().await;
 }
 

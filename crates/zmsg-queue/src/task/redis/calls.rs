@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use uuid::Uuid;
 use zmsg_core::{Error, ErrorKind, Result, TaskId, UnixMillis};
 use zmsg_redis::RedisKey;
 use zmsg_redis::redis::cmd;
@@ -28,7 +29,7 @@ const LOOK_AT: usize = 100;
 const LEASE_MAX: usize = 1_000;
 
 /// A task as the script that leases gives it.
-type Taken = (String, Vec<u8>, u32, u32, u64, u64, String, String, String, String);
+pub(super) type Taken = (String, Vec<u8>, u32, u32, u64, u64, String, String, String, String);
 
 /// A task that an attempt holds: what it is called, its lane, the attempt.
 type Held<'a> = (&'a str, Option<&'a str>, u32);
@@ -114,7 +115,12 @@ impl RedisTaskQueue {
         for_: Duration,
     ) -> Result<Vec<LeasedTask>> {
         let (keys, max) = (Keys::of(queue), max.min(LEASE_MAX));
-        let mut leased = Vec::new();
+        let mut leased = self.take_over(queue, &keys, max, for_).await?;
+        if !leased.is_empty() {
+            return Ok(leased);
+        }
+        // What it takes is lost until it is handed out.
+        let mut asked = self.ask(queue, for_);
         for _ in 0..LOOKS_MAX {
             let wanted = max - leased.len();
             if wanted == 0 {
@@ -122,15 +128,21 @@ impl RedisTaskQueue {
             }
             let found = self.candidates(&keys, wanted.max(LOOK_AT)).await?;
             if found.is_empty() {
-                self.heal_a_lane(&keys).await?;
+                if leased.is_empty() {
+                    self.heal_a_lane(&keys).await?;
+                }
                 break;
             }
-            let (taken, gone) = self.take(&keys, &found, wanted, for_).await?;
+            let token = asked.look(&found);
+            let taken = self.take(&keys, token, &found, wanted, for_).await;
+            asked.refused(&taken);
+            let (taken, gone) = taken?;
             self.leave_lanes(&keys, &gone).await?;
             for task in taken {
                 leased.extend(self.leased(queue, &keys, task).await?);
             }
         }
+        asked.handed_out();
         Ok(leased)
     }
 
@@ -143,6 +155,7 @@ impl RedisTaskQueue {
     async fn take(
         &self,
         keys: &Keys,
+        token: Uuid,
         ids: &[String],
         max: usize,
         for_: Duration,
@@ -150,11 +163,17 @@ impl RedisTaskQueue {
         let mut all = Vec::from(places(keys));
         all.extend([keys.behind(), keys.lanes()]);
         all.extend(ids.iter().map(|id| keys.task(id)));
-        self.redis.script(&scripts::TAKE, &all, &(self.now(), millis(for_), max, ids)).await
+        let args = (self.now(), millis(for_), max, &token.as_bytes()[..], ids);
+        self.redis.script(&scripts::TAKE, &all, &args).await
     }
 
     /// What was leased, as the caller sees it. One that cannot be read is set aside.
-    async fn leased(&self, queue: &str, keys: &Keys, taken: Taken) -> Result<Option<LeasedTask>> {
+    pub(super) async fn leased(
+        &self,
+        queue: &str,
+        keys: &Keys,
+        taken: Taken,
+    ) -> Result<Option<LeasedTask>> {
         let (text, message, token, lost, created, lease_until, timeout, deadline, lane, number) =
             taken;
         let message = match TaskMessage::read(&message) {

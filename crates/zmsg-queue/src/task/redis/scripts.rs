@@ -12,6 +12,7 @@ macro_rules! script {
 pub(super) static ENQUEUE: Script = script!("lua/enqueue.lua");
 pub(super) static CANDIDATES: Script = script!("lua/candidates.lua");
 pub(super) static TAKE: Script = script!("lua/take.lua");
+pub(super) static TAKE_OVER: Script = script!("lua/take_over.lua");
 pub(super) static EXTEND: Script = script!("lua/extend.lua");
 pub(super) static COMPLETE: Script = script!("lua/complete.lua");
 pub(super) static RETRY: Script = script!("lua/retry.lua");

@@ -51,7 +51,7 @@ enum Settled {
 }
 
 /// Pauses while the queue does not take the end of an attempt.
-const SETTLE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5));
+const SETTLE: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(1));
 
 impl Crew {
     pub(super) fn new(

@@ -103,6 +103,12 @@ impl WorkerOptions {
         self.concurrency.clamp(1, SLOTS_MAX.min(Semaphore::MAX_PERMITS))
     }
 
+    /// The pause before the next look, if nothing is due and nobody says that something changed.
+    pub(super) fn poll(&self) -> Duration {
+        // Workers that were woken together do not poll together.
+        Backoff::new(self.poll_max, self.poll_max).delay(1)
+    }
+
     /// How long an attempt may take; nothing, if its deadline has passed.
     pub(super) fn limit_of(&self, task: &LeasedTask) -> Duration {
         let limit = task.timeout.unwrap_or(self.task_timeout);

@@ -1,7 +1,7 @@
 -- Leases those of these tasks that still can be.
 -- KEYS: pending, active, scheduled, retry, lease, due, held, until, behind, lanes,
 -- then the task of each.
--- ARGV: now or nothing, the length of a lease, how many at most; then the id of each.
+-- ARGV: now or nothing, the length of a lease, how many at most, a token of this call; then the id of each.
 -- Answers of each: its id, message, attempt, leases that ran out, when it was enqueued, the end of the lease;
 -- then its time-out, deadline, lane and place there, or nothing. Behind them those that are gone from lanes.
 local pending, active, scheduled, retry, leases, due_set, held, until_set, behind, lanes = unpack(KEYS, 1, 10)
@@ -37,11 +37,11 @@ for at = 11, #KEYS do
   if #answer == max then
     break
   end
-  local task, id = KEYS[at], ARGV[at - 7]
-  local state, message, attempt, lost, created, since, timeout, deadline, lane, number, skips = unpack(
+  local task, id = KEYS[at], ARGV[at - 6]
+  local state, message, attempt, lost, created, since, call, timeout, deadline, lane, number, skips = unpack(
     redis.call('HMGET', task, 'state', 'msg', 'zmsg_attempt', 'zmsg_lost', 'zmsg_created', 'pending_since',
-      'zmsg_timeout', 'zmsg_deadline', 'zmsg_lane', 'zmsg_number', 'zmsg_skips'))
-  local ours = false
+      'zmsg_call', 'zmsg_timeout', 'zmsg_deadline', 'zmsg_lane', 'zmsg_number', 'zmsg_skips'))
+  local ours, step = false, 1
   lost = tonumber(lost or 0)
   if lane and redis.call('ZSCORE', behind, id) then
     -- Others of its lane are before it.
@@ -53,13 +53,16 @@ for at = 11, #KEYS do
     ours = take_timed(scheduled, id, lane)
   elseif state == 'retry' then
     ours = take_timed(retry, id, lane)
+  elseif state == 'active' and since and call == ARGV[4] then
+    -- The client of a cluster may send a call twice.
+    ours, step = true, 0
   elseif state == 'active' and is_left(id) then
     ours = true
     lost = lost + 1
   end
   if ours and message then
     local due = redis.call('ZSCORE', due_set, id) or redis.call('ZSCORE', held, id) or now
-    attempt = tonumber(attempt or 0) + 1
+    attempt = tonumber(attempt or 0) + step
     if state ~= 'active' then
       redis.call('LPUSH', active, id)
     end
@@ -72,7 +75,7 @@ for at = 11, #KEYS do
     end
     -- A worker of others takes `pending_since` away when it takes a task: with it, the task is ours.
     redis.call('HSET', task, 'state', 'active', 'zmsg_attempt', attempt, 'zmsg_lost', lost,
-      'pending_since', since or nanoseconds(now))
+      'pending_since', since or nanoseconds(now), 'zmsg_call', ARGV[4])
     answer[#answer + 1] = { id, message, attempt, lost, tonumber(created or now), ends,
       timeout or '', deadline or '', lane or '', number or '' }
   elseif state == 'active' then
