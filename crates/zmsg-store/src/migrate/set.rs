@@ -63,6 +63,7 @@ impl Migrations {
                 20261121000003 "zmsg_folds",
                 20261121000004 "zmsg_filter",
                 20261121000007 "zmsg_leases",
+                20261121000008 "zmsg_pauses",
             ),
             Dialect::Postgres => embedded!("postgres":
                 20261121000000 "zmsg_tables",
@@ -73,6 +74,7 @@ impl Migrations {
                 20261121000005 "zmsg_members",
                 20261121000006 "zmsg_flushes",
                 20261121000007 "zmsg_leases",
+                20261121000008 "zmsg_pauses",
             ),
         };
         Self { set_name: Self::ZMSG.to_owned(), scripts }

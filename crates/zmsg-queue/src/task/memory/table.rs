@@ -1,6 +1,6 @@
 //! The state of a memory queue, and its changes; no clock, no lock, no waiting.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ pub(super) struct Table {
     live: HashMap<TaskId, Entry>,
     lanes: HashMap<String, Lane>,
     dead: BTreeMap<TaskId, Dead>,
+    pub(super) paused: HashSet<String>,
     payload_bytes: usize,
     dead_dropped: u64,
     pub(super) closed: bool,
@@ -51,6 +52,7 @@ impl Table {
             live: HashMap::new(),
             lanes: HashMap::new(),
             dead: BTreeMap::new(),
+            paused: HashSet::new(),
             payload_bytes: 0,
             dead_dropped: 0,
             closed: false,
@@ -95,7 +97,7 @@ impl Table {
         now: UnixMillis,
         until: UnixMillis,
     ) -> Vec<LeasedTask> {
-        let Some(lane) = self.lanes.get(queue) else { return Vec::new() };
+        let Some(lane) = self.working_lane(queue) else { return Vec::new() };
         // The index of leases is by their ends, so all that ran out take part in the sort.
         let ready = ready(&lane.pending, now).take(max).chain(ready(&lane.leased, now));
         let mut ready: Vec<(UnixMillis, TaskId)> =
@@ -159,9 +161,7 @@ impl Table {
     }
 
     pub(super) fn next_due(&self, queue: &str) -> Option<UnixMillis> {
-        let lane = self.lanes.get(queue)?;
-        let firsts = [lane.pending.first(), lane.leased.first()];
-        firsts.into_iter().flatten().map(|(moment, _)| *moment).min()
+        self.working_lane(queue).and_then(Lane::first_moment)
     }
 
     pub(super) fn dead_letters(
@@ -215,7 +215,7 @@ impl Table {
         let empty = Lane::default();
         let lane = self.lanes.get(queue).unwrap_or(&empty);
         let due = ready(&lane.pending, now).count() + ready(&lane.leased, now).count();
-        let oldest = self.next_due(queue).and_then(|moment| now.checked_sub(moment));
+        let oldest = lane.first_moment().and_then(|moment| now.checked_sub(moment));
         let dead = self.dead.values().filter(|dead| dead.entry.task.queue == queue).count();
         QueueStats {
             pending: lane.pending.len() as u64,
@@ -232,6 +232,11 @@ impl Table {
         let lost = self.live.len();
         *self = Self { closed: true, ..Self::new(self.options) };
         lost
+    }
+
+    /// The tasks of a queue from which something may be handed out.
+    fn working_lane(&self, queue: &str) -> Option<&Lane> {
+        self.lanes.get(queue).filter(|_| !self.is_paused(queue))
     }
 
     fn knows(&self, id: TaskId) -> bool {
@@ -267,6 +272,13 @@ impl Table {
             }
         }
         Some(entry)
+    }
+}
+
+impl Lane {
+    fn first_moment(&self) -> Option<UnixMillis> {
+        let firsts = [self.pending.first(), self.leased.first()];
+        firsts.into_iter().flatten().map(|(moment, _)| *moment).min()
     }
 }
 
