@@ -7,6 +7,7 @@ mod harness;
 mod intake;
 mod lanes;
 mod leases;
+mod pauses;
 mod views;
 
 pub use dead::*;
@@ -15,6 +16,7 @@ pub use harness::{Harness, Limits};
 pub use intake::*;
 pub use lanes::*;
 pub use leases::*;
+pub use pauses::*;
 pub use views::*;
 
 /// Makes a `#[tokio::test]` of every promise. The argument is an expression that makes a fresh
@@ -37,6 +39,12 @@ macro_rules! task_queue_conformance {
             an_extended_lease_is_not_handed_over,
             concurrent_leasers_never_share_a_task,
             queues_of_different_names_are_apart,
+            a_paused_queue_accepts_and_hands_out_nothing,
+            a_resumed_queue_hands_out_what_it_has,
+            a_queue_is_paused_and_resumed_once,
+            a_pause_is_of_one_queue,
+            attempts_settle_while_their_queue_is_paused,
+            a_paused_queue_names_no_moment_to_wait_for,
             a_completed_task_is_forgotten,
             a_retried_task_waits_for_its_new_due,
             what_was_given_back_uncounted_spends_no_attempt,

@@ -1,6 +1,7 @@
 //! A task queue in this process's memory.
 
 mod lanes;
+mod pauses;
 mod table;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -14,7 +15,8 @@ use self::table::Table;
 use super::changes::Changes;
 use super::queue::TaskQueue;
 use super::record::{
-    DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState, cause_text, lease_end,
+    DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState, cause_text, check_queue_name,
+    lease_end,
 };
 
 /// A task queue in memory: fast, bounded, and gone with the process, tasks, leases and dead
@@ -128,6 +130,20 @@ impl TaskQueue for MemoryTaskQueue {
 
     fn changed(&self) -> BoxFuture<'_, ()> {
         self.changes.next()
+    }
+
+    async fn pause(&self, queue: &str) -> Result<bool> {
+        check_queue_name(queue)?;
+        Ok(self.open()?.pause(queue))
+    }
+
+    async fn resume(&self, queue: &str) -> Result<bool> {
+        let went_on = self.open()?.resume(queue);
+        Ok(self.told(went_on))
+    }
+
+    async fn is_paused(&self, queue: &str) -> Result<bool> {
+        Ok(self.open()?.is_paused(queue))
     }
 
     async fn dead_letters(

@@ -26,6 +26,8 @@ use super::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskSta
 /// - A buried task is kept with its cause until somebody retries or drops it. Dead letters are
 ///   bounded: beyond the bound those with the lowest ids, in Redis the oldest, are dropped, logged and
 ///   counted.
+/// - A paused queue accepts tasks and hands out none, whoever asks, until it is resumed. What workers have
+///   by then they extend and settle as ever. A `lease` that was under way may still bring something.
 /// - Payloads come back byte for byte.
 /// - Queues of different names share the bounds and nothing else; in Redis not even those, and an id is
 ///   that of a task in its queue.
@@ -130,19 +132,44 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     async fn bury(&self, task: &LeasedTask, cause: &Error) -> Result<bool>;
 
     /// The earliest moment at which `lease` may have something to give: the next due time or
-    /// the next end of a lease; it may have passed. `None` if the queue is empty.
+    /// the next end of a lease; it may have passed. `None` if the queue is empty or paused.
     ///
     /// # Errors
     /// Those of the backend.
     async fn next_due(&self, queue: &str) -> Result<Option<UnixMillis>>;
 
-    /// Resolves when something was enqueued or given back, in any queue and through this
+    /// Resolves when something was enqueued, given back or resumed, in any queue and through this
     /// object, after this call was made (not: after the future was first polled). A hint: it
     /// may come for nothing, and need not speak of other processes. Closing resolves it as well.
     ///
     /// # Cancel safety
     /// Dropping the future changes nothing.
     fn changed(&self) -> BoxFuture<'_, ()>;
+
+    /// Lets a queue rest until [`resume`](Self::resume), on every node and, where the tasks outlive the
+    /// process, beyond its end. `false`: it did so already.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is no name of a queue; those of the backend.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the queue paused or not.
+    async fn pause(&self, queue: &str) -> Result<bool>;
+
+    /// Lets a queue go on, and wakes those who wait for a change. `false`: it was not paused.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the queue paused or not.
+    async fn resume(&self, queue: &str) -> Result<bool>;
+
+    /// Whether a queue rests.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    async fn is_paused(&self, queue: &str) -> Result<bool>;
 
     /// Dead letters in the order of their ids, those above `after`, at most `limit`; of one
     /// queue or of all.

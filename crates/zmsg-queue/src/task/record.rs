@@ -122,6 +122,11 @@ impl NewTask {
     }
 }
 
+/// Refuses what is no name of a queue.
+pub(super) fn check_queue_name(queue: &str) -> Result<()> {
+    check_name("queue", queue)
+}
+
 fn check_name(what: &'static str, name: &str) -> Result<()> {
     if name.is_empty() || name.len() > NewTask::NAME_BYTES_MAX || name.contains('\0') {
         let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
@@ -226,7 +231,8 @@ pub enum TaskState {
 pub struct QueueStats {
     /// Tasks that wait, due or not.
     pub pending: u64,
-    /// Tasks that `lease` would hand out now: due ones, and those whose lease ran out.
+    /// Tasks that `lease` would hand out now, unless the queue is paused: due ones, and those whose lease
+    /// ran out.
     pub due: u64,
     /// Tasks that a worker holds, those with a lease that ran out among them.
     pub leased: u64,

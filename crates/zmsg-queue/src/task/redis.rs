@@ -12,6 +12,7 @@ mod calls;
 mod lost;
 mod dead;
 mod lanes;
+mod pauses;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -30,7 +31,8 @@ use self::lost::LostCalls;
 use super::changes::Changes;
 use super::queue::TaskQueue;
 use super::record::{
-    DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState, cause_text, lease_end,
+    DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState, cause_text, check_queue_name,
+    lease_end,
 };
 use super::sql::QueueClock;
 
@@ -155,6 +157,9 @@ impl TaskQueue for RedisTaskQueue {
     async fn next_due(&self, queue: &str) -> Result<Option<UnixMillis>> {
         self.open()?;
         let counted = self.count(&Keys::of(queue)).await?;
+        if counted.paused {
+            return Ok(None);
+        }
         // By the caller's clock: a caller waits by that.
         let wall = self.clock.wall();
         Ok(counted.first.map(|first| match first.checked_sub(counted.now) {
@@ -165,6 +170,23 @@ impl TaskQueue for RedisTaskQueue {
 
     fn changed(&self) -> BoxFuture<'_, ()> {
         self.changes.next()
+    }
+
+    async fn pause(&self, queue: &str) -> Result<bool> {
+        self.open()?;
+        check_queue_name(queue)?;
+        self.begin_pause(queue).await.map_err(|error| error.during("queue.pause"))
+    }
+
+    async fn resume(&self, queue: &str) -> Result<bool> {
+        self.open()?;
+        let went_on = self.end_pause(queue).await;
+        Ok(self.told(went_on.map_err(|error| error.during("queue.resume"))?))
+    }
+
+    async fn is_paused(&self, queue: &str) -> Result<bool> {
+        self.open()?;
+        self.finds_pause(queue).await.map_err(|error| error.during("queue.is_paused"))
     }
 
     async fn dead_letters(

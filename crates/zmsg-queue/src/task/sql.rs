@@ -5,6 +5,7 @@ mod intake;
 mod room;
 mod unanswered;
 mod dead;
+mod pauses;
 mod wakeups;
 mod rows;
 mod postgres;
@@ -35,7 +36,8 @@ use self::unanswered::{Asked, Unanswered};
 use super::changes::Changes;
 use super::queue::TaskQueue;
 use super::record::{
-    DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState, cause_text, lease_end,
+    DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState, cause_text, check_queue_name,
+    lease_end,
 };
 
 /// A task queue in the table `zmsg_tasks`, as durable as the database is configured.
@@ -290,6 +292,19 @@ impl TaskQueue for SqlTaskQueue {
 
     fn changed(&self) -> BoxFuture<'_, ()> {
         self.changes.next()
+    }
+
+    async fn pause(&self, queue: &str) -> Result<bool> {
+        check_queue_name(queue)?;
+        self.begin_pause(queue).await.map_err(|error| error.during("queue.pause"))
+    }
+
+    async fn resume(&self, queue: &str) -> Result<bool> {
+        self.end_pause(queue).await.map_err(|error| error.during("queue.resume"))
+    }
+
+    async fn is_paused(&self, queue: &str) -> Result<bool> {
+        self.finds_pause(queue).await.map_err(|error| error.during("queue.is_paused"))
     }
 
     async fn dead_letters(

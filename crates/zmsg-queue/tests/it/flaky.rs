@@ -21,6 +21,8 @@ pub(crate) struct Flaky {
     pub(crate) lease_fails: AtomicU32,
     pub(crate) extend_fails: AtomicU32,
     pub(crate) retry_fails: AtomicU32,
+    /// How often somebody asked for tasks.
+    pub(crate) leases: AtomicU32,
     /// No lease is ever answered.
     pub(crate) lease_hangs: AtomicBool,
 }
@@ -35,6 +37,7 @@ impl Flaky {
             lease_fails: AtomicU32::new(0),
             extend_fails: AtomicU32::new(0),
             retry_fails: AtomicU32::new(0),
+            leases: AtomicU32::new(0),
             lease_hangs: AtomicBool::new(false),
         })
     }
@@ -65,6 +68,7 @@ impl TaskQueue for Flaky {
         self.inner.enqueue_all(tasks).await
     }
     async fn lease(&self, queue: &str, max: usize, for_: Duration) -> Result<Vec<LeasedTask>> {
+        self.leases.fetch_add(1, SeqCst);
         if self.lease_hangs.load(SeqCst) {
             std::future::pending::<()>().await;
         }
@@ -102,6 +106,15 @@ impl TaskQueue for Flaky {
     }
     fn changed(&self) -> BoxFuture<'_, ()> {
         self.inner.changed()
+    }
+    async fn pause(&self, queue: &str) -> Result<bool> {
+        self.inner.pause(queue).await
+    }
+    async fn resume(&self, queue: &str) -> Result<bool> {
+        self.inner.resume(queue).await
+    }
+    async fn is_paused(&self, queue: &str) -> Result<bool> {
+        self.inner.is_paused(queue).await
     }
     async fn dead_letters(
         &self,

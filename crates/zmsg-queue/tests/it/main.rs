@@ -12,6 +12,7 @@ mod stopping;
 mod worker;
 mod one_commit;
 mod outbox;
+mod pauses;
 mod nodes;
 mod wakeups;
 mod unreadable;

@@ -4,6 +4,7 @@ mod go;
 mod lost;
 mod faults;
 mod killed;
+mod pauses;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

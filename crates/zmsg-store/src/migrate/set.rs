@@ -63,6 +63,7 @@ impl Migrations {
                 20261121000003 "zmsg_folds",
                 20261121000004 "zmsg_filter",
                 20261121000007 "zmsg_leases",
+                20261121000008 "zmsg_pauses",
                 20261121000009 "zmsg_lanes",
             ),
             Dialect::Postgres => embedded!("postgres":
@@ -74,6 +75,7 @@ impl Migrations {
                 20261121000005 "zmsg_members",
                 20261121000006 "zmsg_flushes",
                 20261121000007 "zmsg_leases",
+                20261121000008 "zmsg_pauses",
                 20261121000009 "zmsg_lanes",
             ),
         };

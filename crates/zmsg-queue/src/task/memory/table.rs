@@ -1,6 +1,6 @@
 //! The state of a memory queue, and its changes; no clock, no lock, no waiting.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ pub(super) struct Table {
     queues: HashMap<String, Index>,
     lanes: Lanes,
     dead: BTreeMap<TaskId, Dead>,
+    pub(super) paused: HashSet<String>,
     payload_bytes: usize,
     dead_dropped: u64,
     pub(super) closed: bool,
@@ -60,6 +61,7 @@ impl Table {
             queues: HashMap::new(),
             lanes: Lanes::default(),
             dead: BTreeMap::new(),
+            paused: HashSet::new(),
             payload_bytes: 0,
             dead_dropped: 0,
             closed: false,
@@ -105,7 +107,7 @@ impl Table {
         now: UnixMillis,
         until: UnixMillis,
     ) -> Vec<LeasedTask> {
-        let Some(index) = self.queues.get(queue) else { return Vec::new() };
+        let Some(index) = self.working(queue) else { return Vec::new() };
         // The index of leases is by their ends, so all that ran out take part in the sort.
         let ready = ready(&index.pending, now).take(max).chain(ready(&index.leased, now));
         let mut ready: Vec<(UnixMillis, TaskId)> =
@@ -176,9 +178,7 @@ impl Table {
     }
 
     pub(super) fn next_due(&self, queue: &str) -> Option<UnixMillis> {
-        let index = self.queues.get(queue)?;
-        let firsts = [index.pending.first(), index.leased.first()];
-        firsts.into_iter().flatten().map(|(moment, _)| *moment).min()
+        self.working(queue).and_then(Index::first_moment)
     }
 
     pub(super) fn dead_letters(
@@ -235,7 +235,7 @@ impl Table {
         let empty = Index::default();
         let index = self.queues.get(queue).unwrap_or(&empty);
         let due = ready(&index.pending, now).count() + ready(&index.leased, now).count();
-        let oldest = self.next_due(queue).and_then(|moment| now.checked_sub(moment));
+        let oldest = index.first_moment().and_then(|moment| now.checked_sub(moment));
         let dead = self.dead.values().filter(|dead| dead.entry.task.queue == queue).count();
         QueueStats {
             pending: (index.pending.len() + index.behind) as u64,
@@ -252,6 +252,11 @@ impl Table {
         let lost = self.live.len();
         *self = Self { closed: true, ..Self::new(self.options) };
         lost
+    }
+
+    /// The tasks of a queue from which something may be handed out.
+    fn working(&self, queue: &str) -> Option<&Index> {
+        self.queues.get(queue).filter(|_| !self.is_paused(queue))
     }
 
     fn knows(&self, id: TaskId) -> bool {
@@ -314,6 +319,13 @@ impl Table {
             }
         }
         Some(entry)
+    }
+}
+
+impl Index {
+    fn first_moment(&self) -> Option<UnixMillis> {
+        let firsts = [self.pending.first(), self.leased.first()];
+        firsts.into_iter().flatten().map(|(moment, _)| *moment).min()
     }
 }
 

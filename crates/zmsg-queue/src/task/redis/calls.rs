@@ -43,6 +43,7 @@ pub(super) struct Counted {
     pub(super) dead: u64,
     /// When it was counted, by the clock that decides.
     pub(super) now: UnixMillis,
+    pub(super) paused: bool,
     pub(super) first: Option<UnixMillis>,
 }
 
@@ -103,7 +104,7 @@ impl RedisTaskQueue {
         Ok(())
     }
 
-    async fn tell_name(&self, queue: &str) -> Result<()> {
+    pub(super) async fn tell_name(&self, queue: &str) -> Result<()> {
         let _: u64 = self.redis.query(cmd("SADD").arg(QUEUES).arg(queue)).await?;
         Ok(())
     }
@@ -320,13 +321,15 @@ impl RedisTaskQueue {
             keys.archived(),
             keys.due(),
             keys.until(),
+            keys.paused(),
         ];
         let numbers: Vec<u64> = self.redis.script(&scripts::STATS, &all, &(self.now(),)).await?;
-        let [pending, due, leased, dead, now] =
+        let [pending, due, leased, dead, now, paused] =
             numbers.first_chunk().copied().ok_or_else(|| {
                 Error::new(ErrorKind::Unexpected, "the counts of a queue have another shape")
             })?;
-        Ok(Counted { pending, due, leased, dead, now, first: numbers.get(5).copied() })
+        let (paused, first) = (paused == 1, numbers.get(6).copied());
+        Ok(Counted { pending, due, leased, dead, now, paused, first })
     }
 
     /// What a task is called in Redis.
@@ -369,7 +372,7 @@ fn held_keys(keys: &Keys, text: &str) -> [RedisKey; 5] {
 }
 
 /// A brace would end the part of a key by which a cluster finds its node.
-fn check_queue(queue: &str) -> Result<()> {
+pub(super) fn check_queue(queue: &str) -> Result<()> {
     if queue.contains(['{', '}']) {
         let error = Error::invalid_input("the name of a queue in Redis has no braces");
         return Err(error.with_context("queue", queue.escape_debug()));

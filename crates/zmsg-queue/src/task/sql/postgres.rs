@@ -70,15 +70,16 @@ SELECT count(*) FROM (SELECT 1 FROM zmsg_tasks WHERE state <> 'dead' LIMIT ?) AS
     ),
 
     lease: concat!(
-        "WITH waiting AS MATERIALIZED (
+        "WITH rests AS MATERIALIZED (SELECT 1 FROM zmsg_paused_queues WHERE queue = ?),
+waiting AS MATERIALIZED (
   SELECT id, due_ms FROM zmsg_tasks
-  WHERE state = 'pending' AND queue = ? AND due_ms <= ",
+  WHERE NOT EXISTS (SELECT 1 FROM rests) AND state = 'pending' AND queue = ? AND due_ms <= ",
         now!(),
         "
   ORDER BY due_ms, id LIMIT ? FOR UPDATE SKIP LOCKED),
 overdue AS MATERIALIZED (
   SELECT id, due_ms FROM zmsg_tasks
-  WHERE state = 'leased' AND queue = ? AND lease_until_ms <= ",
+  WHERE NOT EXISTS (SELECT 1 FROM rests) AND state = 'leased' AND queue = ? AND lease_until_ms <= ",
         now!(),
         "
   ORDER BY due_ms, id LIMIT ? FOR UPDATE SKIP LOCKED)
@@ -103,6 +104,7 @@ WHERE task.id = ANY (ARRAY(
   SELECT id FROM zmsg_tasks WHERE state = 'leased' AND queue = ? AND lease_token = ?
   ORDER BY due_ms, id LIMIT ?))
   AND task.state = 'leased' AND task.lease_token = ?
+  AND NOT EXISTS (SELECT 1 FROM zmsg_paused_queues WHERE queue = ?)
 RETURNING task.id, task.queue, task.kind, task.payload, task.attempt, task.attempts_max,
   task.attempts_spared, task.lease_until_ms, task.created_ms, task.due_ms,
   task.timeout_ms, task.deadline_ms, task.lane, task.lane_number"
@@ -154,7 +156,8 @@ RETURNING id",
         " FROM (
   SELECT nullif(min(due_ms), 9223372036854775807) AS moment FROM zmsg_tasks WHERE state = 'pending' AND queue = ?
   UNION ALL
-  SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?) AS moments"
+  SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?) AS moments
+WHERE NOT EXISTS (SELECT 1 FROM zmsg_paused_queues WHERE queue = ?)"
     ),
 
     dead_letters: "\

@@ -28,14 +28,15 @@ ON CONFLICT (id) DO NOTHING",
     count_live: None,
 
     lease: "\
-WITH ready (id, due_ms) AS (
+WITH rests AS (SELECT 1 FROM zmsg_paused_queues WHERE queue = ?),
+ready (id, due_ms) AS (
   SELECT id, due_ms FROM (
     SELECT id, due_ms FROM zmsg_tasks
-    WHERE state = 'pending' AND queue = ? AND due_ms <= ? ORDER BY due_ms, id LIMIT ?)
+    WHERE NOT EXISTS (SELECT 1 FROM rests) AND state = 'pending' AND queue = ? AND due_ms <= ? ORDER BY due_ms, id LIMIT ?)
   UNION ALL
   SELECT id, due_ms FROM (
     SELECT id, due_ms FROM zmsg_tasks
-    WHERE state = 'leased' AND queue = ? AND lease_until_ms <= ?
+    WHERE NOT EXISTS (SELECT 1 FROM rests) AND state = 'leased' AND queue = ? AND lease_until_ms <= ?
     ORDER BY due_ms, id LIMIT ?))
 UPDATE zmsg_tasks
 SET state = 'leased', attempt = min(attempt, 4294967295) + 1, lease_until_ms = ? + ?, lease_token = ?
@@ -49,6 +50,7 @@ WHERE id IN (
   SELECT id FROM zmsg_tasks WHERE state = 'leased' AND queue = ? AND lease_token = ?
   ORDER BY due_ms, id LIMIT ?)
   AND state = 'leased' AND lease_token = ?
+  AND NOT EXISTS (SELECT 1 FROM zmsg_paused_queues WHERE queue = ?)
 RETURNING id, queue, kind, payload, attempt, attempts_max, attempts_spared, lease_until_ms,
   created_ms, due_ms, timeout_ms, deadline_ms, lane, lane_number",
 
@@ -85,7 +87,8 @@ RETURNING id",
 SELECT min(moment), ? FROM (
   SELECT nullif(min(due_ms), 9223372036854775807) AS moment FROM zmsg_tasks WHERE state = 'pending' AND queue = ?
   UNION ALL
-  SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?)",
+  SELECT min(lease_until_ms) FROM zmsg_tasks WHERE state = 'leased' AND queue = ?)
+WHERE NOT EXISTS (SELECT 1 FROM zmsg_paused_queues WHERE queue = ?)",
 
     dead_letters: "\
 SELECT id, queue, kind, payload, attempt, last_error, created_ms, dead_ms FROM zmsg_tasks

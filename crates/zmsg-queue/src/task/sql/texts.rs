@@ -109,7 +109,7 @@ impl Texts {
         let (now, max) = (&now.bind, count(max));
         let of_queue = || [queue.into(), now.clone(), max.clone()];
         let update = [now.clone(), pause(for_), Value::Uuid(token), max.clone()];
-        let binds = of_queue().into_iter().chain(of_queue()).chain(update);
+        let binds = [queue.into()].into_iter().chain(of_queue()).chain(of_queue()).chain(update);
         Statement::query(self.lease, binds.collect())
     }
 
@@ -125,7 +125,7 @@ impl Texts {
         token: Uuid,
     ) -> Statement {
         let lost = Value::Uuid(lost);
-        let found = [queue.into(), lost.clone(), count(max), lost];
+        let found = [queue.into(), lost.clone(), count(max), lost, queue.into()];
         let update = [now.bind.clone(), pause(for_), Value::Uuid(token)];
         Statement::query(self.lease_again, update.into_iter().chain(found).collect())
     }
@@ -173,7 +173,10 @@ impl Texts {
 
     /// The earliest moment, and the moment of the statement.
     pub(super) fn next_due(&self, queue: &str, now: &Now) -> Statement {
-        Statement::query(self.next_due, vec![now.bind.clone(), queue.into(), queue.into()])
+        Statement::query(
+            self.next_due,
+            vec![now.bind.clone(), queue.into(), queue.into(), queue.into()],
+        )
     }
 
     pub(super) fn dead_letters(

@@ -1,7 +1,7 @@
--- Counts of a queue. KEYS: pending, active, scheduled, retry, archived, due, until.
--- ARGV: now or nothing. Answers: waiting, due, leased, dead, now, then the first moment at which there is
--- something to lease, if there is any.
-local pending, active, scheduled, retry, archived, due_set, until_set = unpack(KEYS)
+-- Counts of a queue. KEYS: pending, active, scheduled, retry, archived, due, until, paused.
+-- ARGV: now or nothing. Answers: waiting, due, leased, dead, now, 1 if it is paused, then the first moment
+-- at which there is something to lease, if there is any.
+local pending, active, scheduled, retry, archived, due_set, until_set, paused = unpack(KEYS)
 local now = moment(ARGV[1])
 local first
 local function earlier(moment)
@@ -27,4 +27,5 @@ for _, set in ipairs({ scheduled, retry }) do
   end
 end
 local due = redis.call('ZCOUNT', due_set, '-inf', now) + redis.call('ZCOUNT', until_set, '-inf', now)
-return { waiting, due, redis.call('LLEN', active), redis.call('ZCARD', archived), now, first and math.floor(first) }
+return { waiting, due, redis.call('LLEN', active), redis.call('ZCARD', archived), now,
+  redis.call('EXISTS', paused), first and math.floor(first) }

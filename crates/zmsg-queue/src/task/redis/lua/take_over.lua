@@ -1,9 +1,12 @@
 -- Leases what earlier calls have leased, without an answer, as the same attempts.
--- KEYS: lease, until, then the task of each.
+-- KEYS: lease, until, paused, then the task of each.
 -- ARGV: now or nothing, the length of a lease, how many at most, the token of this call; the number of
 -- earlier calls and their tokens; then the id of each.
 -- Answers of each as the script that leases does.
-local leases, until_set = unpack(KEYS, 1, 2)
+local leases, until_set, paused = unpack(KEYS, 1, 3)
+if redis.call('EXISTS', paused) == 1 then
+  return {}
+end
 local now, max, token = moment(ARGV[1]), tonumber(ARGV[3]), ARGV[4]
 local ends, calls = now + tonumber(ARGV[2]), tonumber(ARGV[5])
 -- Its own too: the client of a cluster may send a call twice.
@@ -12,11 +15,11 @@ for at = 6, 5 + calls do
   lost_calls[ARGV[at]] = true
 end
 local answer = {}
-for at = 3, #KEYS do
+for at = 4, #KEYS do
   if #answer == max then
     break
   end
-  local task, id = KEYS[at], ARGV[at + 3 + calls]
+  local task, id = KEYS[at], ARGV[at + 2 + calls]
   local state, message, attempt, lost, created, since, call, timeout, deadline, lane, number = unpack(
     redis.call('HMGET', task, 'state', 'msg', 'zmsg_attempt', 'zmsg_lost', 'zmsg_created', 'pending_since',
       'zmsg_call', 'zmsg_timeout', 'zmsg_deadline', 'zmsg_lane', 'zmsg_number'))
