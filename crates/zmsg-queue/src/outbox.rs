@@ -77,8 +77,8 @@ pub fn render(statement: &Statement, dialect: Dialect) -> Result<(String, Vec<Va
 }
 
 fn statement(text: &'static str, task: &NewTask, clock: &dyn Clock) -> Result<Statement> {
-    task.check()?;
-    let NewTask { id, queue, kind, payload, due, attempts_max, timeout, deadline, lane } =
+    task.check_for("outbox")?;
+    let NewTask { id, queue, kind, payload, due, attempts_max, timeout, deadline, lane, .. } =
         task.clone();
     if timeout.is_some() || deadline.is_some() || lane.is_some() {
         let why = "a task in a transaction of your own has no time-out, deadline or lane: enqueue it in the queue";

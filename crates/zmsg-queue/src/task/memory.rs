@@ -81,7 +81,7 @@ impl TaskQueue for MemoryTaskQueue {
     }
 
     async fn enqueue(&self, task: NewTask) -> Result<Enqueued> {
-        task.check()?;
+        task.check_for("memory")?;
         let answers = self.open()?.enqueue_all(vec![task], self.clock.wall())?;
         let accepted = answers.contains(&Enqueued::Accepted);
         self.told(accepted);
@@ -89,7 +89,7 @@ impl TaskQueue for MemoryTaskQueue {
     }
 
     async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>> {
-        tasks.iter().try_for_each(NewTask::check)?;
+        tasks.iter().try_for_each(|task| task.check_for("memory"))?;
         let answers = self.open()?.enqueue_all(tasks, self.clock.wall())?;
         self.told(answers.contains(&Enqueued::Accepted));
         Ok(answers)

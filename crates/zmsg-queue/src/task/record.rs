@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use bytes::Bytes;
-use zmsg_core::{Error, Result, TaskId, UnixMillis};
+use zmsg_core::{Error, ErrorKind, Result, TaskId, UnixMillis};
 
 use super::lane::{Lane, LanePlace, OnDead};
 
@@ -29,6 +29,11 @@ pub struct NewTask {
     pub deadline: Option<UnixMillis>,
     /// The lane in which it keeps its place.
     pub lane: Option<Lane>,
+    /// For how long another task of its queue, kind and payload is refused, from when it is due; or until it
+    /// is completed. Only in Redis.
+    pub unique_for: Option<Duration>,
+    /// How long it is kept when it is completed, for those who ask what came of it. Only in Redis.
+    pub retention: Option<Duration>,
 }
 
 impl NewTask {
@@ -49,6 +54,8 @@ impl NewTask {
             timeout: None,
             deadline: None,
             lane: None,
+            unique_for: None,
+            retention: None,
         }
     }
 
@@ -98,6 +105,32 @@ impl NewTask {
         self
     }
 
+    /// Refuses others of its queue, kind and payload for so long.
+    #[must_use]
+    pub fn unique_for(self, pause: Duration) -> Self {
+        Self { unique_for: Some(pause), ..self }
+    }
+
+    /// Keeps it for so long when it is completed.
+    #[must_use]
+    pub fn retention(self, retention: Duration) -> Self {
+        Self { retention: Some(retention), ..self }
+    }
+
+    /// Refuses what only a queue in Redis keeps.
+    pub(crate) fn check_for(&self, queue: &'static str) -> Result<()> {
+        self.check()?;
+        let field = match (self.unique_for, self.retention) {
+            (Some(_), _) => "unique_for",
+            (None, Some(_)) => "retention",
+            (None, None) => return Ok(()),
+        };
+        let why =
+            "this queue keeps neither locks against doubles nor completed tasks: use one in Redis";
+        let error = Error::new(ErrorKind::Unsupported, why).with_context("id", self.id);
+        Err(error.with_context("queue", queue).with_context("field", field))
+    }
+
     /// Refuses what no backend could keep, before any of them sees it.
     pub(crate) fn check(&self) -> Result<()> {
         check_name("queue", &self.queue)?;
@@ -113,6 +146,8 @@ impl NewTask {
             "the due time of a task is beyond what a database can keep"
         } else if self.timeout.is_some_and(|timeout| timeout < Duration::from_millis(1)) {
             "an attempt needs at least a millisecond: leave the time-out out for none of its own"
+        } else if [self.unique_for, self.retention].contains(&Some(Duration::ZERO)) {
+            "a lock or a retention of no length is none: leave it out"
         } else if self.deadline.is_some_and(|deadline| deadline < self.due) {
             "the deadline of a task must not be before it is due"
         } else {
@@ -144,6 +179,8 @@ pub enum Enqueued {
     Accepted,
     /// A task of this id was in the queue, or among its dead letters, already.
     Duplicate,
+    /// Another task of its queue, kind and payload is unique for some time yet.
+    Locked,
 }
 
 /// A task that one worker holds until its lease runs out.
@@ -174,6 +211,8 @@ pub struct LeasedTask {
     pub deadline: Option<UnixMillis>,
     /// The place in its lane.
     pub lane: Option<LanePlace>,
+    /// How long it is kept when it is completed.
+    pub retention: Option<Duration>,
 }
 
 impl LeasedTask {

@@ -11,6 +11,7 @@ mod scripts;
 mod calls;
 mod lost;
 mod dead;
+mod kept;
 mod lanes;
 mod pauses;
 
@@ -21,7 +22,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
-use zmsg_core::{Clock, Error, Level, Result, TaskId, UnixMillis};
+use zmsg_core::{Clock, Error, ErrorKind, Level, Result, TaskId, UnixMillis};
 use zmsg_redis::Redis;
 
 pub use options::RedisQueueOptions;
@@ -107,8 +108,9 @@ impl TaskQueue for RedisTaskQueue {
 
     async fn enqueue(&self, task: NewTask) -> Result<Enqueued> {
         let answers = self.enqueue_all(vec![task]).await?;
-        let accepted = answers.contains(&Enqueued::Accepted);
-        Ok(if accepted { Enqueued::Accepted } else { Enqueued::Duplicate })
+        answers.first().copied().ok_or_else(|| {
+            Error::new(ErrorKind::Unexpected, "Redis did not say what came of a task")
+        })
     }
 
     async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>> {

@@ -202,7 +202,7 @@ impl TaskQueue for SqlTaskQueue {
     }
 
     async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>> {
-        tasks.iter().try_for_each(NewTask::check)?;
+        tasks.iter().try_for_each(|task| task.check_for("sql"))?;
         self.open()?;
         zmsg_core::fail_point!("zmsg-queue::enqueue::before");
         let answers = self.take_in(tasks).await.map_err(|error| error.during("queue.enqueue"))?;

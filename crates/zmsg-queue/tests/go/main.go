@@ -32,6 +32,12 @@ func main() {
 		work(redis, queue, count, nil)
 	case "fail":
 		work(redis, queue, count, errors.New("not today"))
+	case "unique":
+		unique(redis, queue)
+	case "keep":
+		keep(redis, queue)
+	case "completed":
+		completed(redis, queue)
 	case "inspect":
 		inspect(redis, queue)
 	default:
@@ -90,6 +96,40 @@ func work(redis asynq.RedisConnOpt, queue string, count int, answer error) {
 	fail(server.Start(asynq.HandlerFunc(handle)))
 	<-done
 	server.Shutdown()
+}
+
+// A task of a kind and payload that are the test's, to be unique for an hour.
+func unique(redis asynq.RedisConnOpt, queue string) {
+	client := asynq.NewClient(redis)
+	defer client.Close()
+	_, err := client.Enqueue(asynq.NewTask("greet", []byte("only one")), asynq.Queue(queue), asynq.Unique(time.Hour))
+	switch {
+	case errors.Is(err, asynq.ErrDuplicateTask):
+		fmt.Println("refused")
+	case err == nil:
+		fmt.Println("accepted")
+	default:
+		fail(err)
+	}
+}
+
+// A task that is to be kept when it is done.
+func keep(redis asynq.RedisConnOpt, queue string) {
+	client := asynq.NewClient(redis)
+	defer client.Close()
+	info, err := client.Enqueue(asynq.NewTask("greet", []byte("keep me")), asynq.Queue(queue), asynq.Retention(time.Hour))
+	fail(err)
+	fmt.Println(info.ID)
+}
+
+func completed(redis asynq.RedisConnOpt, queue string) {
+	inspector := asynq.NewInspector(redis)
+	defer inspector.Close()
+	tasks, err := inspector.ListCompletedTasks(queue)
+	fail(err)
+	for _, task := range tasks {
+		fmt.Printf("%s %s %v\n", task.ID, task.Result, !task.CompletedAt.IsZero() && task.Retention == time.Hour)
+	}
 }
 
 func inspect(redis asynq.RedisConnOpt, queue string) {

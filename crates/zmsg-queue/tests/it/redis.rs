@@ -3,6 +3,7 @@
 mod go;
 mod lost;
 mod faults;
+mod kept;
 mod killed;
 mod pauses;
 

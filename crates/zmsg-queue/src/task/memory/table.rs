@@ -135,6 +135,7 @@ impl Table {
             timeout: entry.task.timeout,
             deadline: entry.task.deadline,
             lane: entry.place.zip(lane_of(&entry.task)).map(place),
+            retention: None,
         };
         self.put(entry);
         Some(leased)

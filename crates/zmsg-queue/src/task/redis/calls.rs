@@ -31,6 +31,9 @@ const LEASE_MAX: usize = 1_000;
 /// A task as the script that leases gives it.
 pub(super) type Taken = (String, Vec<u8>, u32, u32, u64, u64, String, String, String, String);
 
+/// So many more of those that wait than there are tasks call for a sweep.
+const SWEPT_FROM: i64 = 64;
+
 /// A task that an attempt holds: what it is called, its lane, the attempt.
 type Held<'a> = (&'a str, Option<&'a str>, u32);
 
@@ -62,29 +65,32 @@ impl RedisTaskQueue {
         let mut all =
             vec![keys.pending(), keys.active(), keys.scheduled(), keys.retry(), keys.due()];
         all.extend(tasks.iter().map(|task| keys.task(&task.id.0.to_string())));
-        if tasks.iter().any(|task| task.lane.is_some()) {
+        if tasks.iter().any(|task| task.lane.is_some() || task.unique_for.is_some()) {
             let lane = |task: &NewTask| keys.lane(task.lane.as_ref().map_or("", |lane| &lane.key));
             all.extend([keys.behind(), keys.lanes(), keys.numbers()]);
-            all.extend(tasks.iter().map(lane));
+            let lock = |task: &NewTask| keys.unique(&task.kind, &task.payload);
+            all.extend(tasks.iter().flat_map(|task| [lane(task), lock(task)]));
         }
         let mut args = vec![self.now().into_bytes(), self.options.tasks_max.to_string().into()];
         for task in tasks {
             let (pause, said) = (pause_until(task.due, wall), said(&task, wall)?);
-            let message = TaskMessage::of(task);
+            let message = TaskMessage::of(task, &keys);
             args.extend([message.id.clone().into(), message.write()]);
             args.extend([pause.to_string().into(), said.into()]);
         }
         let answer: Vec<i64> = self.redis.script(&scripts::ENQUEUE, &all, &args).await?;
-        let Some((&live, answers)) = answer.split_first().filter(|(live, _)| **live >= 0) else {
-            return Err(self.full());
-        };
-        if live == 0 {
+        let [live, waiting, answers @ ..] = answer.as_slice() else { return Err(self.full()) };
+        if live + SWEPT_FROM < *waiting {
+            self.sweep_due(&keys).await;
+        }
+        if *live == 0 {
             // Redis may have been emptied since the name was told.
             self.tell_name(&queue).await?;
         }
         debug_assert_eq!(answers.len(), count, "an answer of each task");
         let accepted = |new: &i64| match new {
             0 => Enqueued::Duplicate,
+            2 => Enqueued::Locked,
             _ => Enqueued::Accepted,
         };
         Ok(answers.iter().map(accepted).collect())
@@ -131,6 +137,7 @@ impl RedisTaskQueue {
             if found.is_empty() {
                 if leased.is_empty() {
                     self.heal_a_lane(&keys).await?;
+                    self.sweep_completed(&keys).await?;
                 }
                 break;
             }
@@ -207,6 +214,7 @@ impl RedisTaskQueue {
             timeout: timeout.or_else(|| message.timeout_of_others()),
             deadline: deadline.parse().ok().or_else(|| message.deadline_of_others()),
             lane: number.parse().ok().map(place),
+            retention: message.retention(),
             kind: message.kind,
             payload: message.payload,
         }))
@@ -240,9 +248,13 @@ impl RedisTaskQueue {
         let text = self.text_of(&keys, task.id).await?;
         let [processed, today] = keys.processed(self.clock.wall());
         let mut all = Vec::from(held_keys(&keys, &text));
-        all.extend([processed, today]);
+        all.extend([processed, today, keys.completed()]);
         all.extend(task.lane.iter().flat_map(|lane| lane_keys(&keys, &lane.key)));
-        let args = (&text, task.attempt, DAY_KEPT_S);
+        let (message, until_s) = match task.retention {
+            Some(retention) => self.kept(&keys, &text, retention).await?,
+            None => Default::default(),
+        };
+        let args = (&text, task.attempt, DAY_KEPT_S, message, until_s);
         let (done, lock): (u8, String) = self.redis.script(&scripts::COMPLETE, &all, &args).await?;
         if !lock.is_empty() {
             let lock = [RedisKey::verbatim(lock)];

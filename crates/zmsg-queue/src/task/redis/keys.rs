@@ -2,6 +2,7 @@
 //!
 //! Everything of a queue stands under one hash tag, so that scripts may use it in a cluster.
 
+use md5::{Digest as _, Md5};
 use zmsg_core::UnixMillis;
 use zmsg_redis::RedisKey;
 
@@ -62,6 +63,21 @@ impl Keys {
     /// Dead letters, by when they died in seconds.
     pub(super) fn archived(&self) -> RedisKey {
         self.asynq("archived")
+    }
+
+    /// Those that are done and are kept, by until when in seconds.
+    pub(super) fn completed(&self) -> RedisKey {
+        self.asynq("completed")
+    }
+
+    /// There while another task of this kind and payload is refused.
+    pub(super) fn unique(&self, kind: &str, payload: &[u8]) -> RedisKey {
+        // asynq takes MD5, and nothing of a payload that is none.
+        let digest: String = match payload {
+            [] => String::new(),
+            payload => Md5::digest(payload).iter().map(|byte| format!("{byte:02x}")).collect(),
+        };
+        self.asynq(&format!("unique:{kind}:{digest}"))
     }
 
     /// There while the queue is not to be worked.
@@ -168,5 +184,9 @@ mod tests {
         assert_eq!(keys.pending().as_str(), "asynq:{default}:pending");
         assert_eq!(keys.processed(0)[1].as_str(), "asynq:{default}:processed:1970-01-01");
         assert_eq!(keys.due().as_str(), "zmsg:{default}:due");
+        // As asynq 0.25.1 has it for this kind and payload: the golden message in `message.rs`.
+        let unique = "asynq:{default}:unique:greet:657c7d7fcd0fabad5e55cb00215f2870";
+        assert_eq!(keys.unique("greet", b"go 3").as_str().len(), unique.len());
+        assert_eq!(keys.unique("greet", b"").as_str(), "asynq:{default}:unique:greet:");
     }
 }

@@ -19,19 +19,23 @@ struct Said<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     deadline: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    unique: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     lane: Option<&'a str>,
     skips: u8,
 }
 
 /// What a task says of itself in JSON; most say nothing.
 pub(super) fn said(task: &NewTask, wall: u64) -> Result<String> {
-    if task.timeout.is_none() && task.deadline.is_none() && task.lane.is_none() {
+    let says = task.timeout.is_some() || task.deadline.is_some() || task.unique_for.is_some();
+    if !says && task.lane.is_none() {
         return Ok(String::new());
     }
     let skips = task.lane.as_ref().is_some_and(|lane| lane.on_dead == OnDead::Skip);
     let said = Said {
         timeout: task.timeout.map(super::calls::millis),
         deadline: task.deadline.map(|deadline| pause_until(deadline, wall)),
+        unique: task.unique_for.map(super::calls::millis),
         lane: task.lane.as_ref().map(|lane| lane.key.as_str()),
         skips: skips.into(),
     };

@@ -8,6 +8,7 @@ use prost::Message as _;
 use zmsg_core::{Error, ErrorKind, Result, UnixMillis};
 
 use super::calls::millis;
+use super::keys::Keys;
 use crate::task::record::NewTask;
 
 /// `TaskMessage` of asynq. Fields that it does not have would not survive a worker written in Go: what
@@ -55,15 +56,29 @@ pub(super) struct TaskMessage {
 const TIMEOUT_S: i64 = 1_800;
 
 impl TaskMessage {
-    pub(super) fn of(task: NewTask) -> Self {
+    pub(super) fn of(task: NewTask, keys: &Keys) -> Self {
         let NewTask { id, queue, kind, payload, attempts_max, timeout, deadline, .. } = task;
+        let lock = task.unique_for.map(|_| keys.unique(&kind, &payload));
+        let unique_key = lock.map_or_else(String::new, |lock| lock.as_str().to_owned());
         let retry = i32::try_from(attempts_max.saturating_sub(1)).unwrap_or(i32::MAX);
         let id = id.0.to_string();
         // Whole seconds for asynq, rather more than less; the hash has the milliseconds.
         let seconds = |millis: u64| millis.div_ceil(1_000).try_into().unwrap_or(i64::MAX);
         let timeout = timeout.map_or(TIMEOUT_S, |timeout| seconds(millis(timeout)));
         let deadline = deadline.map_or(0, seconds);
-        Self { kind, payload, id, queue, retry, timeout, deadline, ..Self::default() }
+        let retention = task.retention.map_or(0, |retention| seconds(millis(retention)));
+        Self {
+            kind,
+            payload,
+            id,
+            queue,
+            retry,
+            timeout,
+            deadline,
+            unique_key,
+            retention,
+            ..Self::default()
+        }
     }
 
     /// In place of what cannot be read, for people to look at.
@@ -114,6 +129,17 @@ impl TaskMessage {
     pub(super) fn deadline_of_others(&self) -> Option<UnixMillis> {
         let said = self.deadline > 0;
         said.then(|| self.deadline.cast_unsigned().saturating_mul(1_000))
+    }
+
+    /// How long it is kept when it is done.
+    pub(super) fn retention(&self) -> Option<Duration> {
+        let kept = self.retention > 0;
+        kept.then(|| Duration::from_secs(self.retention.cast_unsigned()))
+    }
+
+    /// Notes that it is done.
+    pub(super) fn completed(&mut self, at_s: i64) {
+        self.completed_at = at_s;
     }
 
     /// Notes an attempt that failed.
@@ -170,7 +196,7 @@ mod tests {
     #[test]
     fn a_task_has_what_a_worker_in_go_asks_for() {
         let task = NewTask::new(TaskId::generate(), "save", "x").queue("q").attempts_max(1);
-        let message = TaskMessage::of(task.clone());
+        let message = TaskMessage::of(task.clone(), &Keys::of("q"));
         assert_eq!((message.id, message.retry), (task.id.0.to_string(), 0));
         assert!(message.timeout > 0, "neither a time-out nor a deadline is an error there");
     }

@@ -20,6 +20,8 @@ pub(super) static BURY: Script = script!("lua/bury.lua");
 pub(super) static RETRY_DEAD: Script = script!("lua/retry_dead.lua");
 pub(super) static DROP_DEAD: Script = script!("lua/drop_dead.lua");
 pub(super) static LEAVE_LANE: Script = script!("lua/leave_lane.lua");
+pub(super) static SET_RESULT: Script = script!("lua/set_result.lua");
+pub(super) static SWEEP: Script = script!("lua/sweep.lua");
 pub(super) static STATS: Script = script!("lua/stats.lua");
 
 /// Takes a lock away if the task still has it.

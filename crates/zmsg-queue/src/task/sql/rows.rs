@@ -24,6 +24,7 @@ pub(super) fn leased(row: &Row) -> Result<(UnixMillis, LeasedTask)> {
         timeout: optional(row, 10)?.map(Duration::from_millis),
         deadline: optional(row, 11)?,
         lane: lane(row, attempt)?,
+        retention: None,
     };
     Ok((millis(row, 9)?, task))
 }

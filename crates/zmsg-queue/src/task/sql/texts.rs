@@ -228,8 +228,7 @@ fn nows(now: &Now) -> [Value; 3] {
 /// A task as the statements that add it take it.
 fn columns(task: NewTask, now: &Now) -> [Value; 10] {
     let (delay, deadline) = (now.until(task.due), task.deadline.map(|moment| now.until(moment)));
-    let NewTask { id, queue, kind, payload, due: _, attempts_max, timeout, deadline: _, lane } =
-        task;
+    let NewTask { id, queue, kind, payload, attempts_max, timeout, lane, .. } = task;
     let (lane, skips) = match lane {
         None => (Value::Null, Value::Null),
         Some(Lane { key, on_dead }) => (key.into(), Value::Bool(on_dead == OnDead::Skip)),

@@ -94,6 +94,7 @@ mod tests {
             timeout: None,
             deadline: None,
             lane: None,
+            retention: None,
         }
     }
 

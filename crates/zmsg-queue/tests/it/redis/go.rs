@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use zmsg_core::{Clock as _, Error, ErrorKind, SystemClock, TaskId};
-use zmsg_queue::{LeasedTask, NewTask, RedisQueueOptions, RedisTaskQueue, TaskQueue};
+use zmsg_queue::{Enqueued, LeasedTask, NewTask, RedisQueueOptions, RedisTaskQueue, TaskQueue};
 use zmsg_testbed::private::{PrivateRedis, RedisOptions as PrivateOptions};
 
 use super::{LEASE, connect};
@@ -179,4 +179,39 @@ async fn attempts_that_asynq_spent_count_here_and_the_reverse() {
     let fourth = other.leased(1).await.remove(0);
     assert!(fourth.is_last_attempt(), "{fourth:?}");
     assert!(other.queue.complete(&fourth).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_is_unique_on_one_side_is_unique_on_the_other() {
+    let Some(other) = Other::start().await else { return };
+    let only = || task("only one").unique_for(std::time::Duration::from_secs(3_600));
+    assert_eq!(other.queue.enqueue(only()).await.unwrap(), Enqueued::Accepted);
+    assert_eq!(other.run("unique", 0).await, ["refused"]);
+    let leased = other.leased(1).await.remove(0);
+    assert!(other.queue.complete(&leased).await.unwrap());
+    assert_eq!(other.run("unique", 0).await, ["accepted"]);
+    assert_eq!(other.queue.enqueue(only()).await.unwrap(), Enqueued::Locked);
+    let leased = other.leased(1).await.remove(0);
+    assert!(other.queue.complete(&leased).await.unwrap());
+    // A worker in Go gives the lock of a task back that came from here.
+    assert_eq!(other.queue.enqueue(only()).await.unwrap(), Enqueued::Accepted);
+    other.run("work", 1).await;
+    assert_eq!(other.queue.enqueue(only()).await.unwrap(), Enqueued::Accepted);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_is_to_be_kept_is_kept_with_its_result_whoever_enqueued_it() {
+    let Some(other) = Other::start().await else { return };
+    let theirs = other.run("keep", 0).await.remove(0);
+    let ours = task("keep me").retention(std::time::Duration::from_secs(3_600));
+    other.queue.enqueue(ours.clone()).await.unwrap();
+    let mut expected = vec![format!("{theirs} done true"), format!("{} done true", ours.id.0)];
+    for leased in other.leased(2).await {
+        assert!(other.queue.set_result(&leased, b"done").await.unwrap());
+        assert!(other.queue.complete(&leased).await.unwrap());
+    }
+    let mut seen = other.run("completed", 0).await;
+    seen.sort();
+    expected.sort();
+    assert_eq!(seen, expected);
 }
