@@ -88,6 +88,9 @@ impl Failure {
                 let text = "the keys of one call are on several nodes";
                 Self::healthy(because(ErrorKind::InvalidInput, text, cause))
             }
+            Server::ResponseError if is_no_access_in_script(says) => {
+                Self::healthy(no_access(cause))
+            }
             // What a script meets comes wrapped from servers before 7.0.
             Server::ResponseError if says.contains("Error running script") => {
                 let codes = ["OOM", "READONLY", "WRONGTYPE", "MISCONF", "NOREPLICAS"];
@@ -131,6 +134,11 @@ impl Failure {
     fn renewed(self) -> Self {
         Self { renew: true, ..self }
     }
+}
+
+/// True if a script did what its user may not do: by the words of servers from 7.0 on, and before.
+fn is_no_access_in_script(says: &str) -> bool {
+    says.contains("ACL failure in script") || says.contains("The user executing the script can't")
 }
 
 /// True if the server has not seen the script yet.
@@ -232,6 +240,21 @@ mod tests {
                 "ERR Error running script (call to f_1): @user_script:1: OOM command not allowed",
                 Overloaded,
                 Temporary,
+                false,
+                false,
+            ),
+            (
+                "ERR ACL failure in script: User w has no permissions to run the 'zadd' command",
+                InvalidConfig,
+                Permanent,
+                false,
+                false,
+            ),
+            (
+                "ERR Error running script (call to f_1): @user_script:1: The user executing the \
+                 script can't run this command or subcommand",
+                InvalidConfig,
+                Permanent,
                 false,
                 false,
             ),

@@ -12,13 +12,19 @@ mod port;
 mod server;
 mod postgres;
 mod redis;
+mod redis_cluster;
+mod redis_sentinel;
+mod authority;
 mod pgbouncer;
 
+pub use authority::PrivateAuthority;
 pub use binaries::Binaries;
 pub use pgbouncer::{PoolMode, PrivatePgbouncer};
 pub use port::free_port;
 pub use postgres::{PostgresOptions, PrivatePostgres};
 pub use redis::{PrivateRedis, RedisOptions};
+pub use redis_cluster::PrivateCluster;
+pub use redis_sentinel::PrivateSentinels;
 pub use watchdog::Watchdog;
 
 use std::thread;

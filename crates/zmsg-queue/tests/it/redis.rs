@@ -6,6 +6,10 @@ mod faults;
 mod kept;
 mod killed;
 mod pauses;
+mod calls;
+mod access;
+mod cluster;
+mod sentinel;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -37,9 +41,18 @@ impl Server {
 }
 
 pub(crate) fn connect(url: &str) -> Redis {
+    Redis::open(patient(url), &TaskTracker::new()).unwrap()
+}
+
+/// Options with a deadline that a busy machine does not miss.
+fn patient(url: &str) -> RedisOptions {
     let mut options = RedisOptions::from_url(url).unwrap();
     options.deadline = Duration::from_secs(5);
-    Redis::open(options, &TaskTracker::new()).unwrap()
+    options
+}
+
+fn queue_over(redis: Redis) -> RedisTaskQueue {
+    RedisTaskQueue::new(redis, Arc::new(SystemClock), RedisQueueOptions::default())
 }
 
 #[async_trait]

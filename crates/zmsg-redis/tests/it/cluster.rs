@@ -1,54 +1,26 @@
 //! A cluster of three nodes.
 
-use std::process::Command;
-
 use zmsg_core::ErrorKind;
 use zmsg_redis::redis::{Pipeline, Value, cmd};
 use zmsg_redis::{Redis, RedisKey, Script};
-use zmsg_testbed::private::{PrivateRedis, RedisOptions as PrivateOptions};
+use zmsg_testbed::private::PrivateCluster;
 
 use crate::support::{NOTHING, open, patient, read, until, write};
 
-struct Cluster {
-    nodes: Vec<PrivateRedis>,
-}
+struct Cluster(PrivateCluster);
 
 impl Cluster {
-    async fn start() -> Option<Self> {
-        let node = || {
-            let options = PrivateOptions::new().without_password();
-            let options = options.directive("cluster-enabled yes");
-            PrivateRedis::start(options.directive("cluster-node-timeout 1000"))
-        };
-        let nodes = (0..3).map(|_| node()).collect::<Option<Vec<_>>>()?;
-        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port()));
-        let created = Command::new("redis-cli")
-            .args(["--cluster", "create"])
-            .args(addresses)
-            .arg("--cluster-yes")
-            .output()
-            .expect("redis-cli lies beside redis-server");
-        assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stdout));
-        let cluster = Self { nodes };
-        for node in &cluster.nodes {
-            let node = open(patient(&node.url()));
-            until(async || {
-                let info: String = node.query(cmd("CLUSTER").arg("INFO")).await.unwrap_or_default();
-                info.contains("cluster_state:ok") && info.contains("cluster_known_nodes:3")
-            })
-            .await;
-        }
-        Some(cluster)
+    fn start() -> Option<Self> {
+        PrivateCluster::start(3, 0).map(Self)
     }
 
     fn open(&self) -> Redis {
-        // One node is enough to find the others.
-        open(patient(&format!("redis+cluster://127.0.0.1:{}", self.nodes[0].port())))
+        open(patient(&self.0.url()))
     }
 
     /// Each node by itself.
     fn by_node(&self) -> Vec<Redis> {
-        self.nodes.iter().map(|node| open(patient(&node.url()))).collect()
+        self.0.nodes().iter().map(|node| open(patient(&node.url()))).collect()
     }
 }
 
@@ -58,7 +30,7 @@ async fn keys_on(node: &Redis) -> u64 {
 
 #[tokio::test]
 async fn keys_of_all_nodes_are_written_and_read_at_once() {
-    let Some(cluster) = Cluster::start().await else { return };
+    let Some(cluster) = Cluster::start() else { return };
     let redis = cluster.open();
     let keys: Vec<RedisKey> = (0..100).map(|n| redis.key("t", &n.to_string())).collect();
     for n in 0..100 {
@@ -85,7 +57,7 @@ async fn keys_of_all_nodes_are_written_and_read_at_once() {
 
 #[tokio::test]
 async fn parts_of_one_tag_may_be_used_together_and_others_not() {
-    let Some(cluster) = Cluster::start().await else { return };
+    let Some(cluster) = Cluster::start() else { return };
     static BOTH: Script = Script::new(
         "redis.call('SET', KEYS[1], ARGV[1]) redis.call('SET', KEYS[2], ARGV[1]) return 1",
     );
@@ -108,7 +80,7 @@ async fn parts_of_one_tag_may_be_used_together_and_others_not() {
 
 #[tokio::test]
 async fn a_key_that_moved_is_followed() {
-    let Some(cluster) = Cluster::start().await else { return };
+    let Some(cluster) = Cluster::start() else { return };
     let redis = cluster.open();
     write(&redis, "a", "one").await.unwrap();
     let nodes = cluster.by_node();
@@ -135,7 +107,7 @@ async fn a_key_that_moved_is_followed() {
     nodes[to].query::<()>(&set_slot("IMPORTING", from)).await.unwrap();
     nodes[from].query::<()>(&set_slot("MIGRATING", to)).await.unwrap();
     let mut migrate = cmd("MIGRATE");
-    migrate.arg("127.0.0.1").arg(cluster.nodes[to].port()).arg(&key).arg(0).arg(5000);
+    migrate.arg("127.0.0.1").arg(cluster.0.nodes()[to].port()).arg(&key).arg(0).arg(5000);
     nodes[from].query::<Value>(&migrate).await.unwrap();
     // Now it is answered with ASK.
     assert_eq!(read(&redis, "a").await.unwrap().as_deref(), Some("one"));
@@ -150,7 +122,7 @@ async fn a_key_that_moved_is_followed() {
 
 #[tokio::test]
 async fn a_node_that_is_killed_fails_its_keys_and_comes_back() {
-    let Some(cluster) = Cluster::start().await else { return };
+    let Some(cluster) = Cluster::start() else { return };
     let redis = cluster.open();
     let all = async |redis: &Redis| {
         for n in 0..30 {
@@ -159,8 +131,8 @@ async fn a_node_that_is_killed_fails_its_keys_and_comes_back() {
         Ok::<_, zmsg_core::Error>(())
     };
     all(&redis).await.unwrap();
-    cluster.nodes[1].kill();
+    cluster.0.nodes()[1].kill();
     until(async || all(&redis).await.is_err()).await;
-    cluster.nodes[1].restart();
+    cluster.0.nodes()[1].restart();
     until(async || all(&redis).await.is_ok()).await;
 }

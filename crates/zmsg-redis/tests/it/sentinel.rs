@@ -3,53 +3,14 @@
 use std::collections::HashMap;
 
 use zmsg_core::ErrorKind;
+use zmsg_redis::Redis;
 use zmsg_redis::redis::cmd;
-use zmsg_redis::{Redis, RedisOptions};
-use zmsg_testbed::private::{PrivateRedis, RedisOptions as PrivateOptions};
+use zmsg_testbed::private::PrivateSentinels;
 
 use crate::support::{open, patient, read, until, until_up, write};
 
-struct Group {
-    master: PrivateRedis,
-    replica: PrivateRedis,
-    sentinels: Vec<PrivateRedis>,
-}
-
-impl Group {
-    /// A master, a replica that follows it, and three sentinels that know of all.
-    async fn start() -> Option<Self> {
-        let server = || PrivateOptions::new().without_password();
-        let master = PrivateRedis::start(server())?;
-        let follows = format!("replicaof 127.0.0.1 {}", master.port());
-        let replica = PrivateRedis::start(server().directive(follows))?;
-        let sentinel = || {
-            let watches = format!("sentinel monitor group 127.0.0.1 {} 2", master.port());
-            let options = server().sentinel().directive(watches);
-            let options = options.directive("sentinel down-after-milliseconds group 500");
-            PrivateRedis::start(options.directive("sentinel failover-timeout group 3000"))
-        };
-        let sentinels = (0..3).map(|_| sentinel()).collect::<Option<Vec<_>>>()?;
-        for sentinel in &sentinels {
-            // A sentinel is no data server, but answers one command like any other.
-            let asked = open(patient(&sentinel.url()));
-            until(async || knows_all(&asked).await).await;
-        }
-        Some(Self { master, replica, sentinels })
-    }
-
-    fn options(&self) -> RedisOptions {
-        let at = |sentinel: &PrivateRedis| format!("127.0.0.1:{}", sentinel.port());
-        let sentinels: Vec<String> = self.sentinels.iter().map(at).collect();
-        patient(&format!("redis+sentinel://{}/group", sentinels.join(",")))
-    }
-}
-
-/// Whether a sentinel has found the replica and the two others.
-async fn knows_all(sentinel: &Redis) -> bool {
-    let found: HashMap<String, String> =
-        sentinel.query(cmd("SENTINEL").arg("MASTER").arg("group")).await.unwrap_or_default();
-    let count = |name: &str| found.get(name).map(String::as_str);
-    count("num-slaves") == Some("1") && count("num-other-sentinels") == Some("2")
+fn start() -> Option<PrivateSentinels> {
+    PrivateSentinels::start(&[])
 }
 
 async fn port(redis: &Redis) -> u16 {
@@ -60,8 +21,8 @@ async fn port(redis: &Redis) -> u16 {
 
 #[tokio::test]
 async fn the_master_is_found_and_after_a_failover_the_new_one() {
-    let Some(group) = Group::start().await else { return };
-    let redis = open(group.options());
+    let Some(group) = start() else { return };
+    let redis = open(patient(&group.url()));
     write(&redis, "a", "one").await.unwrap();
     assert_eq!(port(&redis).await, group.master.port());
     let replica = open(patient(&group.replica.url()));
@@ -81,15 +42,15 @@ async fn the_master_is_found_and_after_a_failover_the_new_one() {
 
 #[tokio::test]
 async fn one_sentinel_that_answers_is_enough_and_none_is_unavailable() {
-    let Some(group) = Group::start().await else { return };
+    let Some(group) = start() else { return };
     group.sentinels[0].kill();
     group.sentinels[1].pause();
-    let redis = open(group.options());
+    let redis = open(patient(&group.url()));
     until_up(&redis).await;
     write(&redis, "a", "one").await.unwrap();
 
     group.sentinels[2].kill();
-    let late = open(group.options());
+    let late = open(patient(&group.url()));
     let error = until_error(&late).await;
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
     write(&redis, "a", "those who are connected stay so").await.unwrap();
@@ -110,7 +71,7 @@ async fn until_error(redis: &Redis) -> zmsg_core::Error {
 
 #[tokio::test]
 async fn a_name_that_the_sentinels_do_not_know_is_said() {
-    let Some(group) = Group::start().await else { return };
+    let Some(group) = start() else { return };
     let url = format!("redis+sentinel://127.0.0.1:{}/other", group.sentinels[0].port());
     let error = read(&open(patient(&url)), "a").await.unwrap_err();
     assert!(error.to_string().contains("other"), "{error}");

@@ -151,6 +151,25 @@ impl PrivateRedis {
         self.server.id().is_some()
     }
 
+    /// What it answers to a command without quoted arguments, as it comes over the connection; nothing
+    /// if it does not answer.
+    #[must_use]
+    pub fn ask(&self, command: &str) -> String {
+        answer(self.port, self.password.as_deref(), command).unwrap_or_default()
+    }
+
+    /// Whether it has received all that `primary` has written so far.
+    #[must_use]
+    pub fn has_data_of(&self, primary: &Self) -> bool {
+        let offset = |server: &Self| {
+            let info = server.ask("INFO replication");
+            info.lines().find(|line| line.starts_with("master_repl_offset:")).map(str::to_owned)
+        };
+        // The primary first: what it writes meanwhile does not count.
+        let written = offset(primary);
+        written.is_some() && written == offset(self)
+    }
+
     /// Kills the server (SIGKILL). What it had on the disk stays.
     pub fn kill(&self) {
         self.server.kill();
@@ -198,16 +217,16 @@ fn configuration(port: u16, password: Option<&str>, options: &RedisOptions) -> S
 
 /// Whether this very process answers on the port, with its data loaded.
 fn is_ready(port: u16, password: Option<&str>, process: u32) -> bool {
-    let answer = info(port, password).unwrap_or_default();
+    let answer = answer(port, password, "INFO").unwrap_or_default();
     answer.contains(&format!("\nprocess_id:{process}\r")) && !answer.contains("\nloading:1\r")
 }
 
-fn info(port: u16, password: Option<&str>) -> io::Result<String> {
+fn answer(port: u16, password: Option<&str>, command: &str) -> io::Result<String> {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let mut stream = TcpStream::connect_timeout(&address, PROBE)?;
     stream.set_read_timeout(Some(PROBE))?;
     let login = password.map(|password| format!("AUTH {password}\r\n")).unwrap_or_default();
-    stream.write_all(format!("{login}INFO\r\nQUIT\r\n").as_bytes())?;
+    stream.write_all(format!("{login}{command}\r\nQUIT\r\n").as_bytes())?;
     let mut answer = Vec::new();
     // A sentinel knows no QUIT: its answer ends with the patience of the probe.
     let _ = stream.read_to_end(&mut answer);

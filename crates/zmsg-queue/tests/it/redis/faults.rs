@@ -23,8 +23,8 @@ const BOUND: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(2);
 
 /// A worker as users have it, on a queue whose Redis has faults.
-struct Working {
-    queue: Arc<RedisTaskQueue>,
+pub(super) struct Working {
+    pub(super) queue: Arc<RedisTaskQueue>,
     admin: Redis,
     handler: Arc<Scripted>,
     shutdown: CancellationToken,
@@ -32,17 +32,20 @@ struct Working {
 }
 
 impl Working {
-    /// Starts it, and waits until it has worked.
     async fn on(server: &PrivateRedis) -> Self {
-        let options = RedisQueueOptions::default();
-        let queue = RedisTaskQueue::new(connect(&server.url()), Arc::new(SystemClock), options);
-        let (queue, clock) = (Arc::new(queue), Arc::new(SystemClock));
+        Self::over(connect(&server.url())).await
+    }
+
+    /// Starts it, and waits until it has worked.
+    pub(super) async fn over(redis: Redis) -> Self {
+        let (admin, clock) = (redis.clone(), Arc::new(SystemClock));
+        let queue = RedisTaskQueue::new(redis, clock.clone(), RedisQueueOptions::default());
+        let queue = Arc::new(queue);
         let handler = Scripted::new(clock.clone(), |_| async { Ok(()) });
         let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
         let options = WorkerOptions::default();
         let worker = Worker::new(queue.clone(), handler.clone(), clock, tracker.clone(), options);
         let run = tracker.spawn(worker.run(shutdown.clone()));
-        let admin = connect(&server.url());
         let working = Self { queue, admin, handler, shutdown, run };
         working.work("the first time").await;
         working
@@ -53,7 +56,7 @@ impl Working {
     }
 
     /// Waits until no call succeeds any more; what was said.
-    async fn fails(&self) -> String {
+    pub(super) async fn fails(&self) -> String {
         let failed = async {
             loop {
                 if let Err(error) = self.queue.enqueue_all(tasks(1)).await {
@@ -69,7 +72,7 @@ impl Working {
 
     /// Enqueues one as soon as that works, and waits until it was worked. Prints how long after
     /// the call that was.
-    async fn work(&self, after: &str) {
+    pub(super) async fn work(&self, after: &str) {
         let began = Instant::now();
         let task = tasks(1);
         let enqueued = async {
@@ -88,7 +91,7 @@ impl Working {
         println!("{after}: enqueued after {taken:?}, worked after {:?}", began.elapsed());
     }
 
-    async fn stop(self) -> WorkerReport {
+    pub(super) async fn stop(self) -> WorkerReport {
         self.shutdown.cancel();
         self.run.await.unwrap().unwrap()
     }

@@ -1,0 +1,48 @@
+//! Each call of a queue, for deployments that differ in how Redis is reached.
+
+use zmsg_core::{Clock as _, Error, ErrorKind, Result, SystemClock, TaskId};
+use zmsg_queue::{Enqueued, NewTask, RedisTaskQueue, TaskQueue, TaskState};
+
+use super::LEASE;
+
+/// Takes tasks through every state, by every call, in the queue of this name, which nobody has used.
+///
+/// # Errors
+/// The first of the queue's.
+pub(super) async fn each_call(queue: &RedisTaskQueue, name: &str) -> Result<()> {
+    let new = |payload: &'static str| NewTask::new(TaskId::generate(), "save", payload).queue(name);
+    let all = ["a", "b", "c", "d"].map(new);
+    assert_eq!(queue.enqueue_all(all.to_vec()).await?, [Enqueued::Accepted; 4]);
+    assert_eq!(queue.enqueue(all[1].clone()).await?, Enqueued::Duplicate);
+    let hour = SystemClock.wall() + 3_600_000;
+    let later = new("later").due(hour);
+    queue.enqueue(later.clone()).await?;
+    assert!(matches!(queue.state(later.id).await?, Some(TaskState::Pending { .. })));
+
+    let leased = queue.lease(name, 4, LEASE).await?;
+    let ids = |tasks: &[NewTask]| tasks.iter().map(|task| task.id).collect::<Vec<_>>();
+    assert_eq!(leased.iter().map(|task| task.id).collect::<Vec<_>>(), ids(&all));
+    assert!(queue.extend(&leased[0], LEASE).await?);
+    assert_eq!(queue.state(leased[0].id).await?, Some(TaskState::Leased));
+    assert!(queue.complete(&leased[0]).await?);
+    assert_eq!(queue.state(leased[0].id).await?, None);
+
+    let cause = Error::new(ErrorKind::Timeout, "slow");
+    assert!(queue.retry(&leased[1], hour, &cause, true).await?);
+    assert!(queue.retry(&leased[2], 0, &cause, false).await?);
+    assert!(queue.bury(&leased[3], &cause).await?);
+    let stats = queue.stats(name).await?;
+    assert_eq!((stats.pending, stats.due, stats.leased, stats.dead), (3, 1, 0, 1), "{stats:?}");
+    assert!(queue.next_due(name).await?.is_some_and(|due| due < hour));
+
+    let dead = queue.dead_letters(Some(name), None, 9).await?;
+    assert_eq!((dead.len(), dead[0].id), (1, leased[3].id));
+    assert!(queue.retry_dead(leased[3].id).await?);
+    let again = queue.lease(name, 9, LEASE).await?;
+    assert_eq!(again.len(), 2);
+    for task in again {
+        assert!(queue.bury(&task, &cause).await?);
+        assert!(queue.drop_dead(task.id).await?);
+    }
+    Ok(())
+}
