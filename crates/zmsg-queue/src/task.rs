@@ -8,6 +8,8 @@ mod record;
 mod sql;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod wakeups_redis;
 mod worker;
 
 pub use inbox::{inbox_purge, inbox_step, is_already_applied};
@@ -18,6 +20,8 @@ pub use record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState}
 #[cfg(feature = "redis")]
 pub use redis::{RedisQueueOptions, RedisTaskQueue};
 pub use sql::{QueueClock, SqlQueueOptions, SqlTaskQueue, WakeUps, is_lease_lost};
+#[cfg(feature = "redis")]
+pub use wakeups_redis::{RedisWakeUps, ToldQueue};
 pub use worker::{
     Ending, TaskHandler, Worker, WorkerCounters, WorkerOptions, WorkerReport, WorkerStats,
 };

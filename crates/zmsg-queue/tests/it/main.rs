@@ -13,6 +13,7 @@ mod one_commit;
 mod outbox;
 mod nodes;
 mod wakeups;
+mod told;
 mod unreadable;
 mod killed;
 mod batch;
