@@ -39,4 +39,4 @@ pub use task::{
     WorkerReport, WorkerStats, inbox_purge, inbox_step, is_already_applied, is_lease_lost,
 };
 #[cfg(feature = "redis")]
-pub use task::{RedisQueueOptions, RedisTaskQueue};
+pub use task::{RedisQueueOptions, RedisTaskQueue, RedisWakeUps, ToldQueue};

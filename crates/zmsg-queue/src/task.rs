@@ -9,6 +9,8 @@ mod record;
 mod sql;
 #[cfg(feature = "redis")]
 mod redis;
+#[cfg(feature = "redis")]
+mod wakeups_redis;
 mod worker;
 
 pub use inbox::{inbox_purge, inbox_step, is_already_applied};
@@ -20,6 +22,8 @@ pub use record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState}
 #[cfg(feature = "redis")]
 pub use redis::{RedisQueueOptions, RedisTaskQueue};
 pub use sql::{QueueClock, SqlQueueOptions, SqlTaskQueue, WakeUps, is_lease_lost};
+#[cfg(feature = "redis")]
+pub use wakeups_redis::{RedisWakeUps, ToldQueue};
 pub use worker::{
     Ending, Rate, ServedQueue, TaskHandler, Worker, WorkerCounters, WorkerOptions, WorkerReport,
     WorkerStats,

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use futures_util::future::select_ok;
+use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
@@ -146,6 +147,28 @@ impl Connector {
             .get_multiplexed_async_connection_with_config(&config)
             .await
             .map_err(|error| unreachable_at(address, &error))
+    }
+
+    /// A connection to listen by, to the master or to any node of a cluster.
+    pub(crate) async fn listen(&self) -> Result<PubSub> {
+        match &self.options.topology {
+            Topology::Single(address) => self.listen_at(address).await,
+            Topology::Sentinel { sentinels, master, tls } => {
+                self.listen_at(&sentinel::find(self, sentinels, master, *tls).await?).await
+            }
+            Topology::Cluster(nodes) => {
+                let all = nodes.iter().map(|node| Box::pin(self.listen_at(node)));
+                select_ok(all).await.map(|(connection, _others)| connection)
+            }
+        }
+    }
+
+    async fn listen_at(&self, address: &Address) -> Result<PubSub> {
+        self.options.permits(address)?;
+        let info = self.info(address, &self.options.login, 0)?;
+        let unreachable = |error| unreachable_at(address, &error);
+        let client = Client::open(info).map_err(unreachable)?;
+        client.get_async_pubsub().await.map_err(unreachable)
     }
 
     async fn connect_cluster(&self, nodes: &[Address]) -> Result<ClusterConnection> {

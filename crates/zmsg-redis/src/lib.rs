@@ -17,6 +17,7 @@ mod address;
 mod key;
 mod script;
 mod each;
+mod subscription;
 
 mod line;
 mod connector;
@@ -37,3 +38,4 @@ pub use history::History;
 pub use key::RedisKey;
 pub use options::{BreakerPolicy, Certificates, Login, Plaintext, RedisOptions, Topology};
 pub use script::Script;
+pub use subscription::Subscription;

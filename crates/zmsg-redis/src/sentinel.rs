@@ -31,6 +31,22 @@ pub(crate) async fn connect(
     select_ok(asked).await.map(|(connection, _others)| connection)
 }
 
+/// Where that master is.
+pub(crate) async fn find(
+    connector: &Connector,
+    sentinels: &[Address],
+    master: &str,
+    tls: bool,
+) -> Result<Address> {
+    let asked = sentinels.iter().map(|sentinel| {
+        Box::pin(async move {
+            let address = master_by(connector, sentinel, master, tls).await?;
+            connect_master(connector, &address, None).await.map(|_| address)
+        })
+    });
+    select_ok(asked).await.map(|(address, _others)| address)
+}
+
 async fn master_by(
     connector: &Connector,
     sentinel: &Address,

@@ -10,7 +10,7 @@ use zmsg_queue::TaskQueue;
 use zmsg_store::{Migrations, Migrator, SqlStore};
 
 use crate::Zmsg;
-use crate::assemble::{self, Filter, Queue, Servers};
+use crate::assemble::{self, Filter, Servers};
 use crate::config::Config;
 use crate::lock::FileLock;
 use crate::members::{Member, Shares};
@@ -77,7 +77,7 @@ impl Builder {
         local: dyn LocalCache, "The cache in this process (L1).";
         remote: dyn RemoteCache, "The cache that nodes share (L2).";
         filter: dyn MembershipFilter, "The membership filter.";
-        queue: dyn TaskQueue, "The task queue of the delayed route.";
+        queue: dyn TaskQueue, "The task queue of the delayed route. One at the level of Redis needs `queue.secret`: its tasks are signed.";
         lease: dyn NodeLease, "Where the node number of ids comes from.";
     }
 
@@ -162,13 +162,8 @@ impl Base {
             Some(filter) => Filter::alone(filter),
             None => assemble::filter(&config, shared, &store, &servers, &clock)?,
         };
-        let queue = match queue {
-            Some(queue) => Queue::brought(queue),
-            None => {
-                let alone = own_store && locks_database_alone(&config, shared);
-                assemble::queue(&config, &store, &clock, alone).await?
-            }
-        };
+        let alone = own_store && locks_database_alone(&config, shared);
+        let queues = assemble::queues(&config, queue, &store, &servers, &clock, alone).await?;
         let lease = lease.map_or_else(|| assemble::lease(&config, shared, &store), Ok)?;
         let parts = Parts {
             config,
@@ -180,7 +175,7 @@ impl Base {
             local,
             remote,
             filter,
-            queue,
+            queues,
             lease,
             servers,
             member,

@@ -12,7 +12,6 @@ use zmsg_idgen::IdGenerator;
 use zmsg_store::SqlStore;
 
 use crate::assemble::Servers;
-use crate::codec;
 use crate::config::Config;
 use crate::lock::FileLock;
 use crate::members::Member;
@@ -46,7 +45,8 @@ pub struct CloseReport {
     /// Operations of the periodic route that could not be flushed and are in no journal: they were
     /// in memory and are lost.
     pub lost_periodic: u64,
-    /// Tasks of the delayed route that wait in a durable queue for the next start.
+    /// Tasks of the delayed route that wait in the database or in Redis, for other nodes or the next
+    /// start. Those in Redis are as durable as Redis is configured to be.
     pub queued: u64,
     /// Tasks of the delayed route that waited in memory and are lost.
     pub lost_queued: u64,
@@ -64,8 +64,8 @@ const SHARE_OF_WORKERS: u32 = 3;
 const GRACE: Duration = Duration::from_secs(1);
 
 impl CloseReport {
-    /// True if everything that was accepted is in the tables or in a durable queue, and nothing went
-    /// wrong.
+    /// True if everything that was accepted is in the tables or in a queue outside of this process,
+    /// and nothing went wrong.
     pub fn is_clean(&self) -> bool {
         self.lost_periodic == 0
             && self.lost_queued == 0
@@ -161,7 +161,9 @@ impl Closing {
             let _ = timeout_at(until, leave).await;
         }
         report.part("ids", until, ids.close()).await;
-        report.part("task queue", until, writer.queue.close()).await;
+        for named in writer.queues() {
+            report.part("task queue", until, named.queue.close()).await;
+        }
         report.part("store", until, self.store.close()).await;
         let closed = async {
             self.servers.close().await;
@@ -174,12 +176,14 @@ impl Closing {
     }
 
     async fn count_queued(&self, writer: &Writer, report: &mut CloseReport, until: Instant) {
-        let stats = writer.queue.stats(codec::QUEUE);
-        let Some(stats) = report.part("task queue", until, stats).await else { return };
-        let waiting = stats.pending + stats.leased;
-        match writer.queue.level() {
-            Level::Memory => report.lost_queued = waiting,
-            _ => report.queued = waiting,
+        for named in writer.queues() {
+            let stats = named.queue.stats(&named.name);
+            let Some(stats) = report.part("task queue", until, stats).await else { continue };
+            let waiting = stats.pending + stats.leased;
+            match named.queue.level() {
+                Level::Memory => report.lost_queued += waiting,
+                _ => report.queued += waiting,
+            }
         }
     }
 }

@@ -10,6 +10,7 @@ use zmsg_queue::TaskQueue;
 use zmsg_store::SqlStore;
 
 use crate::Zmsg;
+use crate::assemble::NamedQueue;
 use crate::codec;
 use crate::filter_state::SqlFilterRegistry;
 use crate::write::{Writer, lost};
@@ -18,9 +19,17 @@ use crate::write::{Writer, lost};
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     periodic: zmsg_aggregate::DeadLetters,
-    queue: Arc<dyn TaskQueue>,
+    delayed: Vec<DelayedLetters>,
     /// Of a running engine, whose filter and caches have to follow a retry.
     writer: Option<Arc<Writer>>,
+}
+
+/// The dead letters of one task queue.
+#[derive(Debug, Clone)]
+struct DelayedLetters {
+    queue: Arc<dyn TaskQueue>,
+    /// Those under this name alone, where others have theirs beside; else all.
+    name: Option<String>,
 }
 
 /// Which dead letter: `periodic:` or `delayed:`, and a UUID.
@@ -48,16 +57,24 @@ pub struct DeadLetter {
 impl DeadLetters {
     /// The dead letters of a store and a queue, without an engine: for administration.
     pub fn of(store: Arc<dyn SqlStore>, queue: Arc<dyn TaskQueue>) -> Self {
-        Self { periodic: zmsg_aggregate::DeadLetters::new(store), queue, writer: None }
+        let delayed = vec![DelayedLetters { queue, name: None }];
+        Self { periodic: zmsg_aggregate::DeadLetters::new(store), delayed, writer: None }
     }
 
     pub(crate) fn new(zmsg: &Zmsg) -> Self {
         let inner = &zmsg.inner;
-        let of = Self::of(Arc::clone(&inner.closing.store), Arc::clone(&inner.writer.queue));
-        Self { writer: Some(Arc::clone(&inner.writer)), ..of }
+        let letters = |named: &NamedQueue| DelayedLetters {
+            queue: Arc::clone(&named.queue),
+            name: named.has_others().then(|| named.name.clone()),
+        };
+        Self {
+            periodic: zmsg_aggregate::DeadLetters::new(Arc::clone(&inner.closing.store)),
+            delayed: inner.writer.queues().map(letters).collect(),
+            writer: Some(Arc::clone(&inner.writer)),
+        }
     }
 
-    /// The oldest `limit` dead letters of each route.
+    /// The oldest `limit` dead letters of each route, and of each queue.
     ///
     /// # Errors
     /// What the store says.
@@ -72,13 +89,15 @@ impl DeadLetters {
                 at: dead.created,
             })
             .collect();
-        let delayed = self.queue.dead_letters(None, None, limit).await?;
-        all.extend(delayed.into_iter().map(|dead| DeadLetter {
-            id: DeadLetterId::Delayed(dead.id),
-            summary: codec::summary(&dead.kind, &dead.payload),
-            cause: dead.cause,
-            at: dead.died,
-        }));
+        for DelayedLetters { queue, name } in &self.delayed {
+            let delayed = queue.dead_letters(name.as_deref(), None, limit).await?;
+            all.extend(delayed.into_iter().map(|dead| DeadLetter {
+                id: DeadLetterId::Delayed(dead.id),
+                summary: codec::summary(&dead.kind, &dead.payload),
+                cause: dead.cause,
+                at: dead.died,
+            }));
+        }
         Ok(all)
     }
 
@@ -90,7 +109,14 @@ impl DeadLetters {
     pub async fn retry(&self, id: DeadLetterId) -> Result<bool> {
         match id {
             DeadLetterId::Periodic(id) => self.retry_periodic(id).await,
-            DeadLetterId::Delayed(id) => self.queue.retry_dead(id).await,
+            DeadLetterId::Delayed(id) => {
+                for DelayedLetters { queue, .. } in &self.delayed {
+                    if queue.retry_dead(id).await? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
         }
     }
 
@@ -122,7 +148,14 @@ impl DeadLetters {
     pub async fn drop(&self, id: DeadLetterId) -> Result<bool> {
         match id {
             DeadLetterId::Periodic(id) => self.periodic.drop(id).await,
-            DeadLetterId::Delayed(id) => self.queue.drop_dead(id).await,
+            DeadLetterId::Delayed(id) => {
+                for DelayedLetters { queue, .. } in &self.delayed {
+                    if queue.drop_dead(id).await? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
         }
     }
 }

@@ -42,6 +42,7 @@ mod apply;
 mod worker;
 mod repair;
 mod codec;
+mod seal;
 mod pending;
 mod payload;
 mod dead;

@@ -14,9 +14,8 @@ use zmsg_store::SqlStore;
 
 use crate::Zmsg;
 use crate::apply::Applier;
-use crate::assemble::{self, Filter, Queue, Servers};
+use crate::assemble::{self, Filter, NamedQueue, Queues, Servers};
 use crate::close::Closing;
-use crate::codec;
 use crate::config::Config;
 use crate::flush_notes::{FlushNotes, Leftovers};
 use crate::journal;
@@ -25,11 +24,12 @@ use crate::members::Member;
 use crate::read::Reader;
 use crate::receipts::ReceiptUpkeep;
 use crate::repair::{Repairs, run_while_reachable};
+use crate::seal::CLOCKS_APART;
 use crate::source::{Source, Sources};
 use crate::tasks::{Stage, Tasks};
 use crate::upkeep::{FilterUpkeep, InboxUpkeep};
 use crate::worker::Handler;
-use crate::write::{WriteOptions, Writer};
+use crate::write::{DelayMax, WriteOptions, Writer};
 use crate::zmsg::Inner;
 
 /// Every part of an engine, picked.
@@ -46,7 +46,7 @@ pub(crate) struct Parts {
     pub(crate) local: Arc<dyn LocalCache>,
     pub(crate) remote: Arc<dyn RemoteCache>,
     pub(crate) filter: Filter,
-    pub(crate) queue: Queue,
+    pub(crate) queues: Queues,
     pub(crate) lease: Arc<dyn NodeLease>,
     pub(crate) servers: Servers,
     /// Among the engines of a server's database.
@@ -77,12 +77,12 @@ impl Parts {
         start_loops(&tasks, &self, &writer, &filter_upkeep, &ids);
         let recovery = writer.aggregator.recovery(journal::PATIENCE);
         let journals = self.config.uses_directory(self.shared).then(|| self.config.journal_root());
-        let Self { config, own_store, store, filter, queue, locks, servers, member, .. } = self;
+        let Self { config, own_store, store, filter, queues, locks, servers, member, .. } = self;
         if let Some(keeper) = filter.keeper() {
             let token = tasks.token(Stage::Upkeep);
             tasks.spawn(Stage::Upkeep, "filter keeper", keeper.run(token));
         }
-        if let Some(wake_ups) = queue.wake_ups {
+        if let Some(wake_ups) = queues.wake_ups {
             // After the workers: they give tasks back while they stop, and others hear of it.
             let token = tasks.token(Stage::Upkeep);
             tasks.spawn(Stage::Upkeep, "wake-ups", wake_ups.run(token));
@@ -141,12 +141,12 @@ impl Parts {
         sources: &Arc<Sources>,
         tracker: TaskTracker,
     ) -> Result<Arc<Writer>> {
-        let queue = &self.queue.queue;
+        let Queues { delayed, in_database, repairs, wake, .. } = &self.queues;
         let applier = Arc::new(Applier::new(
             Arc::clone(&self.store),
             cache.clone(),
             self.filter.clone(),
-            Repairs::new(Arc::clone(queue), Arc::clone(&self.clock), tracker.clone()),
+            Repairs::new(repairs.clone(), Arc::clone(&self.clock), tracker.clone()),
             self.config.periodic.on_missing,
         ));
         let member = self.member.as_ref().filter(|_| cache.has_remote());
@@ -164,12 +164,14 @@ impl Parts {
             applier,
             cache: cache.clone(),
             aggregator,
-            queue: Arc::clone(queue),
+            delayed: delayed.clone(),
+            in_database: in_database.clone(),
+            wake: wake.clone(),
             pending: Arc::default(),
             sources: Arc::clone(sources),
             clock: Arc::clone(&self.clock),
             tracker,
-            options: write_options(&self.config, self.shared),
+            options: write_options(&self.config, self.shared, delayed),
             _locks: Arc::clone(&self.locks),
         }))
     }
@@ -206,34 +208,8 @@ fn start_loops(
     filter_upkeep: &FilterUpkeep,
     ids: &IdGenerator,
 ) {
-    let Parts { config, store, servers, .. } = parts;
-    let handler = Arc::new(Handler {
-        applier: Arc::clone(&writer.applier),
-        pending: Arc::clone(&writer.pending),
-        clock: Arc::clone(&writer.clock),
-        tracker: writer.tracker.clone(),
-    });
-    let worker = Worker::new(
-        Arc::clone(&writer.queue),
-        Arc::clone(&handler) as Arc<dyn TaskHandler>,
-        Arc::clone(&writer.clock),
-        writer.tracker.clone(),
-        worker_options(config),
-    );
-    let token = tasks.token(Stage::Workers);
-    tasks.spawn(Stage::Workers, "queue worker", async move { worker.run(token).await.map(|_| ()) });
-    if writer.cache.has_remote() {
-        let (queue, clock) = (Arc::clone(&writer.queue), Arc::clone(&writer.clock));
-        let (tracker, options) = (writer.tracker.clone(), repair_options(config));
-        let worker = move || {
-            let handler = Arc::clone(&handler) as Arc<dyn TaskHandler>;
-            let (queue, clock) = (Arc::clone(&queue), Arc::clone(&clock));
-            Worker::new(queue, handler, clock, tracker.clone(), options.clone())
-        };
-        let token = tasks.token(Stage::Workers);
-        let run = run_while_reachable(worker, servers.clone(), token);
-        tasks.spawn(Stage::Workers, "repair worker", run);
-    }
+    let Parts { config, store, servers, queues, .. } = parts;
+    start_workers(tasks, config, servers, &queues.repairs, writer);
 
     let flusher = writer.aggregator.flusher();
     tasks.spawn(Stage::Flusher, "flusher", flusher.run(tasks.token(Stage::Flusher)));
@@ -243,12 +219,12 @@ fn start_loops(
     let inbox = InboxUpkeep {
         store: Arc::clone(store),
         clock: Arc::clone(&writer.clock),
-        retention: config.queue.inbox_retention,
+        retention: inbox_retention(config, &queues.delayed),
     };
     tasks.spawn(Stage::Upkeep, "inbox upkeep", inbox.run(upkeep.clone()));
     let receipts = ReceiptUpkeep {
         pending: Arc::clone(&writer.pending),
-        queue: Arc::clone(&writer.queue),
+        queue: Arc::clone(&writer.delayed.queue),
         applier: Arc::clone(&writer.applier),
         clock: Arc::clone(&writer.clock),
         shared: writer.options.shared,
@@ -256,6 +232,51 @@ fn start_loops(
     tasks.spawn(Stage::Upkeep, "receipt upkeep", receipts.run(upkeep));
 
     tasks.spawn(Stage::Lease, "lease keeper", ids.keeper().run(tasks.token(Stage::Lease)));
+}
+
+/// The workers of every queue that tasks of this engine may stand in.
+fn start_workers(
+    tasks: &Tasks,
+    config: &Config,
+    servers: &Servers,
+    repairs: &NamedQueue,
+    writer: &Arc<Writer>,
+) {
+    let worker_of = |named: &NamedQueue, options: WorkerOptions| {
+        let (writer, NamedQueue { queue, name, envelope }) = (Arc::clone(writer), named.clone());
+        let handler = Arc::new(Handler {
+            applier: Arc::clone(&writer.applier),
+            pending: Arc::clone(&writer.pending),
+            envelope,
+            clock: Arc::clone(&writer.clock),
+            tracker: writer.tracker.clone(),
+        });
+        let options = WorkerOptions { queues: vec![ServedQueue::new(name)], ..options };
+        move || {
+            let handler = Arc::clone(&handler) as Arc<dyn TaskHandler>;
+            let (queue, clock) = (Arc::clone(&queue), Arc::clone(&writer.clock));
+            Worker::new(queue, handler, clock, writer.tracker.clone(), options.clone())
+        }
+    };
+    for named in writer.queues() {
+        let worker = worker_of(named, worker_options(config))();
+        let token = tasks.token(Stage::Workers);
+        let run = async move { worker.run(token).await.map(|_| ()) };
+        tasks.spawn(Stage::Workers, "queue worker", run);
+    }
+    if writer.cache.has_remote() {
+        let worker = worker_of(repairs, repair_options(config));
+        let token = tasks.token(Stage::Workers);
+        let run = run_while_reachable(worker, servers.clone(), token);
+        tasks.spawn(Stage::Workers, "repair worker", run);
+    }
+}
+
+/// How long the inbox remembers. What Redis holds is refused once it is as old as the configuration
+/// says, by clocks that may be apart.
+fn inbox_retention(config: &Config, delayed: &NamedQueue) -> Duration {
+    let apart = if delayed.has_others() { CLOCKS_APART } else { Duration::ZERO };
+    config.queue.inbox_retention.saturating_add(apart)
 }
 
 fn cache_policy(config: &Config) -> CachePolicy {
@@ -287,7 +308,6 @@ fn flush_policy(config: &Config) -> FlushPolicy {
 fn worker_options(config: &Config) -> WorkerOptions {
     let queue = &config.queue;
     WorkerOptions {
-        queues: vec![ServedQueue::new(codec::QUEUE)],
         concurrency: queue.workers,
         lease: queue.lease,
         task_timeout: queue.task_timeout,
@@ -302,16 +322,21 @@ fn worker_options(config: &Config) -> WorkerOptions {
 /// Repairs are few, quick to fail while L2 is away, and due as soon as it is back.
 fn repair_options(config: &Config) -> WorkerOptions {
     WorkerOptions {
-        queues: vec![ServedQueue::new(codec::REPAIR_QUEUE)],
         concurrency: 2,
         backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(1)),
         ..worker_options(config)
     }
 }
 
-fn write_options(config: &Config, shared: bool) -> WriteOptions {
+fn write_options(config: &Config, shared: bool, delayed: &NamedQueue) -> WriteOptions {
+    let delay_max = if delayed.has_others() {
+        DelayMax::remembered(config.queue.inbox_retention.saturating_sub(config.retry_span()))
+    } else {
+        DelayMax::TEN_YEARS
+    };
     WriteOptions {
         delay: config.queue.delay,
+        delay_max,
         attempts_max: config.queue.attempts_max,
         fallback_to_store: config.queue.fallback_to_store,
         shared,

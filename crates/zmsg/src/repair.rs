@@ -8,22 +8,23 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zmsg_core::{Clock, Error, Key, Result, TaskId};
-use zmsg_queue::{NewTask, TaskQueue, Worker};
+use zmsg_queue::{NewTask, Worker};
 
-use crate::assemble::Servers;
-use crate::codec::{self, Kind, Payload, REPAIR_QUEUE};
+use crate::assemble::{NamedQueue, Servers};
+use crate::codec::{self, Kind, Payload};
 
 /// Hands failed invalidations to the task queue.
 ///
 /// While L2 is away every write has one. They are gathered for a moment, each key once, so that an
 /// outage costs a task now and then and not one for each write. A repair only ever removes:
-/// replaying an old value later would be a stale write.
+/// replaying an old value later would be a stale write. Its queue is not in Redis: what is to be repaired
+/// there could not be noted while it is away.
 #[derive(Debug, Clone)]
 pub(crate) struct Repairs(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    queue: Arc<dyn TaskQueue>,
+    queue: NamedQueue,
     clock: Arc<dyn Clock>,
     tracker: TaskTracker,
     /// Keys that no task has yet; a task that gathers them runs if there are any.
@@ -44,11 +45,7 @@ const WAITING_MAX: usize = 1_000_000;
 const GATHER: Duration = Duration::from_millis(250);
 
 impl Repairs {
-    pub(crate) fn new(
-        queue: Arc<dyn TaskQueue>,
-        clock: Arc<dyn Clock>,
-        tracker: TaskTracker,
-    ) -> Self {
+    pub(crate) fn new(queue: NamedQueue, clock: Arc<dyn Clock>, tracker: TaskTracker) -> Self {
         let (waiting, noted) = (Mutex::default(), AtomicU64::new(0));
         Self(Arc::new(Inner { queue, clock, tracker, waiting, noted }))
     }
@@ -97,12 +94,13 @@ impl Inner {
 
     async fn queue_task(&self, keys: &[Key]) -> Result<()> {
         let payload = Payload::RepairMany { keys: keys.iter().map(Key::to_string).collect() };
-        let (kind, payload) = (Kind::CacheRepair.name(), codec::encode(&payload)?);
-        let task = NewTask::new(TaskId::generate(), kind, payload)
-            .queue(REPAIR_QUEUE)
-            .due(self.clock.wall())
-            .attempts_max(ATTEMPTS_MAX);
-        self.queue.enqueue(task).await.map(|_| ())
+        let now = self.clock.wall();
+        let task =
+            NewTask::new(TaskId::generate(), Kind::CacheRepair.name(), codec::encode(&payload)?)
+                .queue(&*self.queue.name)
+                .due(now)
+                .attempts_max(ATTEMPTS_MAX);
+        self.queue.queue.enqueue(self.queue.envelope.close(task, now)).await.map(|_| ())
     }
 
     fn waiting(&self) -> MutexGuard<'_, BTreeSet<Key>> {

@@ -7,7 +7,6 @@ use zmsg_idgen::IdStats;
 use zmsg_queue::QueueStats;
 use zmsg_store::StoreStats;
 
-use crate::codec;
 use crate::zmsg::Inner;
 
 /// What the engine has done since it opened.
@@ -55,7 +54,7 @@ impl Stats {
             cache: writer.cache.stats(),
             filter: inner.filter_upkeep.stats(),
             periodic: writer.aggregator.stats(),
-            queue: writer.queue.stats(codec::QUEUE).await.ok(),
+            queue: writer.delayed.queue.stats(&writer.delayed.name).await.ok(),
             repairs_queued: writer.applier.repairs_queued(),
             receipts_pending: writer.pending.len(),
             ids: inner.ids.stats(),

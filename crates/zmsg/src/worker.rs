@@ -9,9 +9,10 @@ use zmsg_queue::{Ending, LeasedTask, TaskHandler, inbox_step, is_already_applied
 use zmsg_store::{Step, StepError};
 
 use crate::apply::Applier;
-use crate::codec::{self, Payload};
+use crate::codec::Payload;
 use crate::pending::Pending;
 use crate::sabotage;
+use crate::seal::Envelope;
 use crate::write::lost;
 
 /// Carries out the tasks of the delayed route and the repairs of caches.
@@ -19,6 +20,8 @@ use crate::write::lost;
 pub(crate) struct Handler {
     pub(crate) applier: Arc<Applier>,
     pub(crate) pending: Arc<Pending>,
+    /// How the tasks of its queue are kept.
+    pub(crate) envelope: Envelope,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tracker: TaskTracker,
 }
@@ -35,7 +38,7 @@ impl TaskHandler for Handler {
     /// that is killed between leaves that to the next attempt.
     async fn handle_within(&self, task: &LeasedTask, completion: Vec<Step>) -> Result<Ending> {
         let completion = if self.applier.has_remote() { Vec::new() } else { completion };
-        match codec::decode(&task.payload)? {
+        match self.open(task)? {
             Payload::Repair { key } => self.repair(vec![key]).await,
             Payload::RepairMany { keys } => self.repair(keys).await,
             Payload::Write { keys, steps } => {
@@ -58,19 +61,30 @@ impl TaskHandler for Handler {
 
     /// A dead-lettered write was shown on accept; it must not be shown any longer.
     async fn buried(&self, task: &LeasedTask, cause: &Error) {
-        if let Ok(Payload::Write { keys, .. }) = codec::decode(&task.payload) {
-            let keys: Vec<Key> = keys.into_iter().filter_map(|key| Key::new(key).ok()).collect();
+        let opened = self.open(task);
+        let keys = match &opened {
+            Ok(Payload::Write { keys, .. }) => keys.iter().flat_map(Key::new).collect(),
+            Ok(_) => Vec::new(),
+            // Whoever wrote it does not choose what leaves the caches. What was shown here does.
+            Err(_) => Vec::from_iter(self.pending.key(task.id)),
+        };
+        if !keys.is_empty() {
             self.applier.invalidate(&keys).await;
         }
         let dead = cause.clone().with_context("dead letter", format!("delayed:{}", task.id));
-        // An attempt that ran out of time may still commit.
-        let timed_out = cause.kind() == ErrorKind::Timeout;
-        let dead = if timed_out { dead.outcome_unknown() } else { dead };
+        // An attempt that ran out of time may still commit, and so may the true task beside one that
+        // somebody has made up.
+        let unknown = cause.kind() == ErrorKind::Timeout || opened.is_err();
+        let dead = if unknown { dead.outcome_unknown() } else { dead };
         self.pending.settle(task.id, Err(dead));
     }
 }
 
 impl Handler {
+    fn open(&self, task: &LeasedTask) -> Result<Payload> {
+        self.envelope.open(task, self.clock.wall())
+    }
+
     async fn repair(&self, keys: Vec<String>) -> Result<Ending> {
         let keys = keys.into_iter().map(Key::new).collect::<Result<Vec<_>>>()?;
         self.applier.try_invalidate(&keys).await.map(|()| Ending::Open)

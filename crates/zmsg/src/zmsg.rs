@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zmsg_aggregate::Recovery;
-use zmsg_core::{Error, ErrorKind, IntoTask, Key, Level, Result};
+use zmsg_core::{Error, ErrorKind, IntoTask, Key, Result};
 use zmsg_idgen::{Id, IdGenerator};
 use zmsg_sqlbuilder::{Sql, sql};
 
@@ -254,8 +254,8 @@ impl Zmsg {
     /// A delayed write as a statement for a transaction of your own, through any driver: an outbox.
     /// The write and whatever else that transaction does are then one commit.
     ///
-    /// `delay` is counted from when the statement runs; `None` takes the configured one. The queue
-    /// has to be the SQL queue in the same database.
+    /// `delay` is counted from when the statement runs; `None` takes the configured one. Where the
+    /// queue is in Redis, these tasks are in the database all the same, and their workers run beside.
     ///
     /// # Errors
     /// As for [`cache_and_delay_store`](Self::cache_and_delay_store), before anything is sent;
@@ -267,13 +267,23 @@ impl Zmsg {
         delay: impl Into<Option<Duration>>,
     ) -> Result<Outbox> {
         let writer = self.writer()?;
-        if writer.queue.level() != Level::Database {
-            let message = "an outbox needs the task queue in the database: queue.backend = sql";
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
         let (key, task) = (Key::new(key)?, task.into_task()?);
         let (value, ttl, delay) = (None, None, delay.into());
         writer.outbox(Delayed { key, value, task, ttl, delay, deletes: false })
+    }
+
+    /// Tells the workers of all nodes that a transaction with an [`outbox`](Self::outbox) statement has
+    /// committed, where they hear of it through Redis (`queue.backend: outbox`). Elsewhere this does
+    /// nothing: PostgreSQL tells them itself. Who is not told finds the task by the next poll, within a
+    /// second.
+    ///
+    /// # Errors
+    /// `Closed` after [`close`](Self::close).
+    pub fn outbox_committed(&self) -> Result<()> {
+        if let Some(wake) = &self.writer()?.wake {
+            wake.all();
+        }
+        Ok(())
     }
 
     /// Runs one statement of your own, now: a plain `SELECT` beside the writer, anything else in

@@ -43,6 +43,8 @@ impl Process {
         let file = File::create(&output).context("could not make a file for the output")?;
         let mut command = Command::new(program);
         command.arg("--config").arg(config).arg("--no-progress").args(args);
+        // Redis is made to forget what it has. Tasks in it would be lost, as it says of them.
+        command.args(["--queue", "sql"]);
         command.envs(passwords).envs(LEASES);
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         let child = command.process_group(0).spawn();

@@ -161,7 +161,8 @@ impl TaskQueue for MemoryTaskQueue {
     }
 
     async fn drop_dead(&self, id: TaskId) -> Result<bool> {
-        Ok(self.open()?.drop_dead(id))
+        let dropped = self.open()?.drop_dead(id);
+        Ok(self.told(dropped))
     }
 
     async fn state(&self, id: TaskId) -> Result<Option<TaskState>> {

@@ -209,7 +209,8 @@ impl TaskQueue for RedisTaskQueue {
 
     async fn drop_dead(&self, id: TaskId) -> Result<bool> {
         self.open()?;
-        self.drop_one(id).await.map_err(|error| error.during("queue.drop_dead"))
+        let dropped = self.drop_one(id).await;
+        Ok(self.told(dropped.map_err(|error| error.during("queue.drop_dead"))?))
     }
 
     async fn state(&self, id: TaskId) -> Result<Option<TaskState>> {

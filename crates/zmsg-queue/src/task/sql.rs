@@ -337,7 +337,12 @@ impl TaskQueue for SqlTaskQueue {
     }
 
     async fn drop_dead(&self, id: TaskId) -> Result<bool> {
-        self.change(self.texts.drop_dead(id)).await
+        let dropped = self.change(self.texts.drop_dead(id)).await?;
+        if dropped {
+            // A lane may have stood still for it.
+            self.tell();
+        }
+        Ok(dropped)
     }
 
     async fn state(&self, id: TaskId) -> Result<Option<TaskState>> {

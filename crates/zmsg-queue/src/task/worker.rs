@@ -213,6 +213,7 @@ impl Worker {
             Next::Due { pause, is_full } => tokio::select! {
                 () = changed => {}
                 () = self.freed.notified(), if is_full => {}
+                () = self.crew.onward.notified() => {}
                 () = sleep(pause.max(Duration::from_millis(1))) => {}
             },
         }

@@ -15,6 +15,7 @@ mod outbox;
 mod pauses;
 mod nodes;
 mod wakeups;
+mod told;
 mod unreadable;
 mod killed;
 mod batch;

@@ -149,8 +149,10 @@ async fn a_task_whose_deadline_has_passed_is_a_dead_letter_and_is_not_run() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lane_is_worked_in_order_whatever_fails() {
-    let rig = Rig::new();
+async fn a_lane_is_worked_in_order_without_polling_whatever_fails() {
+    let mut rig = Rig::new();
+    rig.options.poll_max = Duration::from_secs(3_600);
+    let start = rig.clock.wall();
     let tasks: Vec<NewTask> = (0..10)
         .map(|_| rig.task(0).ordered_by("a").on_dead(OnDead::Skip).attempts_max(2))
         .collect();
@@ -164,5 +166,6 @@ async fn a_lane_is_worked_in_order_whatever_fails() {
     let worker = rig.start(handler.clone());
     handler.ended(10).await;
     assert_eq!(ids(handler.endings()), expected);
+    assert!(rig.clock.wall() - start < 1_000, "as soon as the one before is done");
     worker.stop().await;
 }

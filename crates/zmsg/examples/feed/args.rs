@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 
 /// Replays a stream of messages as a chat application would, and checks every total.
 #[derive(Debug, Parser)]
@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// A configuration file; without it the embedded defaults.
     #[arg(long)]
     pub(crate) config: Option<PathBuf>,
+    /// The task queue. `auto` is in Redis where the configuration names one, else in the database.
+    #[arg(long, value_enum, default_value_t = Queue::Auto)]
+    pub(crate) queue: Queue,
     /// Processes that share the stream and the servers of the configuration.
     #[arg(long, default_value_t = 1, requires = "config", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub(crate) processes: u32,
@@ -57,4 +60,17 @@ pub(crate) struct Args {
     /// Show no progress bar.
     #[arg(long, overrides_with = "no_progress")]
     pub(crate) no_progress: bool,
+}
+
+/// The task queue of the delayed route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Queue {
+    /// In Redis where the configuration names one, unless it names another queue than the default.
+    Auto,
+    /// In the database.
+    Sql,
+    /// In Redis. One that forgets its tasks makes totals differ.
+    Redis,
+    /// In the database, and nodes wake each other through Redis.
+    Outbox,
 }

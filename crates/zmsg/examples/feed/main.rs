@@ -6,6 +6,7 @@
 //! `--resume` goes on, and the totals are exact all the same.
 
 mod args;
+mod queue;
 mod input;
 mod workload;
 mod worker;
@@ -57,6 +58,7 @@ async fn run(args: Args) -> Result<()> {
         Some(path) => Config::load(path)?,
         None => Config::embedded(args.directory.as_deref().unwrap_or(scratch.path())),
     };
+    queue::choose(&mut config, args.queue);
     if let (Some(part), Some(count)) = (args.part, &args.count) {
         // A journal has one process.
         if config.directory != Config::default().directory {
@@ -70,16 +72,17 @@ async fn run(args: Args) -> Result<()> {
     let zmsg = open(&config).await?;
     let workload = begin(&zmsg, &config, &stream, &args).await?;
     println!(
-        "{} messages from {} tasks of {} processes into {}",
+        "{} messages from {} tasks of {} processes into {}, delayed writes by the {:?} queue",
         stream.messages.len(),
         args.tasks,
         args.processes,
-        place(&config)
+        place(&config),
+        config.queue.backend
     );
     let started = Instant::now();
     let (expected, closed) = if args.processes > 1 {
         let closed = zmsg.close(Duration::from_secs(60)).await?;
-        let expected = processes::run(&args, scratch.path()).await?;
+        let expected = processes::run(&args, &config, scratch.path()).await?;
         report::brief(&stream, &expected, started.elapsed());
         (expected, closed)
     } else {

@@ -6,13 +6,14 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use tokio::process::Command;
-use zmsg::CloseReport;
+use zmsg::{CloseReport, Config};
 
 use crate::args::Args;
 use crate::expected::Expected;
+use crate::queue;
 
 /// Starts the processes, waits for all of them and adds up what they counted.
-pub(crate) async fn run(args: &Args, scratch: &Path) -> Result<Expected> {
+pub(crate) async fn run(args: &Args, config: &Config, scratch: &Path) -> Result<Expected> {
     let program = std::env::current_exe().context("where is this program?")?;
     let mut running = Vec::new();
     for part in 0..args.processes {
@@ -21,6 +22,9 @@ pub(crate) async fn run(args: &Args, scratch: &Path) -> Result<Expected> {
         // The same words once more: both have to cut the same stream.
         command.args(std::env::args_os().skip(1).filter(|word| word != "--reset"));
         command.args(["--no-progress", "--part", &part.to_string(), "--count"]).arg(&count);
+        if let Some(secret) = &config.queue.secret {
+            command.env(queue::SECRET, secret.expose());
+        }
         command.kill_on_drop(true);
         let child = command.spawn().with_context(|| format!("could not start process {part}"))?;
         running.push((part, count, child));

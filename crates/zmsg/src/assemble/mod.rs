@@ -3,8 +3,8 @@
 mod store;
 mod servers;
 mod filter;
+mod queues;
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,29 +14,23 @@ use zmsg_core::{Clock, Error, Result};
 use zmsg_idgen::{
     FileLease, FixedLease, IdGenerator, IdOptions, Layout, NodeLease, SqlLease, SqlLeaseOptions,
 };
-use zmsg_queue::{
-    MemoryQueueOptions, MemoryTaskQueue, SqlQueueOptions, SqlTaskQueue, TaskQueue, WakeUps,
-};
-use zmsg_sqlbuilder::Dialect;
 use zmsg_store::SqlStore;
 
-#[cfg(any(feature = "postgres", feature = "redis"))]
-use crate::config::Secret;
-use crate::config::{Config, LeaseBackend, LocalBackend, QueueBackend};
+use crate::config::{Config, LeaseBackend, LocalBackend, Secret};
 
 pub(crate) use filter::{Filter, filter};
+pub(crate) use queues::{NamedQueue, Queues, Wake, queues};
 pub(crate) use servers::{Servers, remote};
 pub(crate) use store::{patient, store};
 
-/// A password, from where it was said to be.
-#[cfg(any(feature = "postgres", feature = "redis"))]
+/// A password or a key, from where it was said to be.
 fn password(given: Option<&Secret>, file: Option<&Path>) -> Result<Option<String>> {
     if let Some(password) = given {
         return Ok(Some(password.expose().to_owned()));
     }
     let Some(file) = file else { return Ok(None) };
     let text = std::fs::read_to_string(file).map_err(|cause| {
-        Error::invalid_config("could not read the file of a password")
+        Error::invalid_config("could not read the file of a secret")
             .with_context("file", file.display())
             .with_source(cause)
     })?;
@@ -72,49 +66,6 @@ pub(crate) fn local(config: &Config) -> Result<Arc<dyn LocalCache>> {
 fn without(path: &str, feature: &str) -> Error {
     Error::invalid_config(format!("{path}: this build has no {feature}"))
         .with_context("hint", format!("enable the feature `{feature}` of the crate zmsg"))
-}
-
-/// The task queue; `alone` if no other process can have the database open.
-pub(crate) async fn queue(
-    config: &Config,
-    store: &Arc<dyn SqlStore>,
-    clock: &Arc<dyn Clock>,
-    alone: bool,
-) -> Result<Queue> {
-    let tasks_max = config.queue.tasks_max;
-    Ok(match config.queue.backend {
-        QueueBackend::Memory => {
-            let tasks_max = tasks_max as usize;
-            let options = MemoryQueueOptions { tasks_max, ..MemoryQueueOptions::default() };
-            Queue::brought(Arc::new(MemoryTaskQueue::new(Arc::clone(clock), options)))
-        }
-        QueueBackend::Sql => {
-            let options = SqlQueueOptions { tasks_max, ..SqlQueueOptions::default() };
-            let sql = SqlTaskQueue::new(Arc::clone(store), Arc::clone(clock), options)?;
-            let sql = Arc::new(sql);
-            if alone {
-                // Their holders were killed: nobody is to wait for the ends of their leases.
-                sql.end_leases().await?;
-            }
-            // On SQLite there is no channel to tell other processes by.
-            let wake_ups = (store.dialect() == Dialect::Postgres).then(|| sql.wake_ups());
-            Queue { queue: sql, wake_ups }
-        }
-    })
-}
-
-/// A task queue, and the loop that tells and hears of tasks of other nodes.
-#[derive(Debug)]
-pub(crate) struct Queue {
-    pub(crate) queue: Arc<dyn TaskQueue>,
-    pub(crate) wake_ups: Option<WakeUps>,
-}
-
-impl Queue {
-    /// One that needs no such loop, or that the caller brought.
-    pub(crate) fn brought(queue: Arc<dyn TaskQueue>) -> Self {
-        Self { queue, wake_ups: None }
-    }
 }
 
 pub(crate) fn lease(

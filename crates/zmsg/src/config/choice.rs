@@ -1,9 +1,10 @@
 //! What a configuration amounts to: which backends `auto` stands for.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::defaults::DIRECTORY;
-use super::{Config, FilterBackend, JournalMode, LeaseBackend, RemoteBackend};
+use super::{Config, FilterBackend, JournalMode, LeaseBackend, QueueBackend, RemoteBackend};
 
 impl Config {
     /// The database file, if the store is SQLite.
@@ -99,5 +100,13 @@ impl Config {
         self.redis.url.is_some()
             || self.remote_backend() == RemoteBackend::Redis
             || self.filter.backend == FilterBackend::Redis
+            || matches!(self.queue.backend, QueueBackend::Redis | QueueBackend::Outbox)
+    }
+
+    /// How long a task may be under way with all its retries, once it is due: each attempt may end
+    /// with the end of its lease, and be followed by the longest pause.
+    pub(crate) fn retry_span(&self) -> Duration {
+        let queue = &self.queue;
+        queue.retry_cap.saturating_add(queue.lease).saturating_mul(queue.attempts_max)
     }
 }

@@ -125,6 +125,10 @@ impl Default for QueueConfig {
             tasks_max: 1_000_000,
             fallback_to_store: false,
             inbox_retention: Duration::from_secs(7 * 86_400),
+            secret: None,
+            secret_file: None,
+            secret_previous: None,
+            secret_previous_file: None,
         }
     }
 }

@@ -80,7 +80,7 @@ pub struct StoreConfig {
     pub jobs_max: usize,
 }
 
-/// The Redis that nodes share: the second cache tier, and the filter's bits.
+/// The Redis that nodes share: the second cache tier, the filter's bits, the tasks of a queue.
 #[derive(Clone, PartialEq)]
 pub struct RedisConfig {
     /// `redis://` or `rediss://HOST:PORT`, `redis+sentinel://HOST,HOST/MASTER`,
@@ -94,7 +94,8 @@ pub struct RedisConfig {
     pub ca_file: Option<PathBuf>,
     /// Allow an unencrypted connection to another machine.
     pub allow_plaintext: bool,
-    /// What every key begins with: engines that share it share their caches.
+    /// What every key begins with: engines that share it share their caches and their tasks, so
+    /// each database has one of its own.
     pub namespace: String,
     /// Connections that all callers share.
     pub connections: usize,
@@ -246,6 +247,15 @@ pub struct QueueConfig {
     pub fallback_to_store: bool,
     /// How long the inbox remembers applied tasks; longer than any delay and all retries.
     pub inbox_retention: Duration,
+    /// Redis: what tasks are signed with, at least 32 bytes, the same on all nodes. Who can write to
+    /// Redis must not thereby run SQL.
+    pub secret: Option<Secret>,
+    /// Redis: a file that holds it.
+    pub secret_file: Option<PathBuf>,
+    /// Redis: another key whose tasks are accepted, while keys are changed.
+    pub secret_previous: Option<Secret>,
+    /// Redis: a file that holds it.
+    pub secret_previous_file: Option<PathBuf>,
 }
 
 /// Which task queue.
@@ -255,6 +265,10 @@ pub enum QueueBackend {
     Sql,
     /// In memory: tasks are lost with the process.
     Memory,
+    /// In Redis, for all nodes, signed: a task survives what Redis survives.
+    Redis,
+    /// In the database, as with `Sql`; nodes wake each other through Redis.
+    Outbox,
 }
 
 /// The buffer of the periodic route.

@@ -12,7 +12,7 @@ use super::{
     Synchronous,
 };
 
-/// A password: never printed.
+/// A password or a key: never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -238,9 +238,11 @@ parse_choice! {
         "file" => LeaseBackend::File,
         "fixed" => LeaseBackend::Fixed,
     }
-    QueueBackend => "sql or memory" {
+    QueueBackend => "sql, memory, redis or outbox" {
         "sql" => QueueBackend::Sql,
         "memory" => QueueBackend::Memory,
+        "redis" => QueueBackend::Redis,
+        "outbox" => QueueBackend::Outbox,
     }
     OnMissing => "dead_letter, insert or ignore" {
         "dead_letter" => OnMissing::DeadLetter,

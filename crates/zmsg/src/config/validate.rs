@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::parse::redacted;
-use super::{Config, JournalMode, LeaseBackend, Problems};
+use super::{
+    Config, FilterBackend, JournalMode, LeaseBackend, Problems, QueueBackend, RemoteBackend,
+};
+use crate::seal::SECRET_BYTES_MIN;
 use crate::source::Source;
 
 /// Notes every problem.
@@ -49,8 +52,18 @@ fn store(config: &Config, problems: &mut Problems) {
 
 fn redis(config: &Config, problems: &mut Problems) {
     let redis = &config.redis;
+    let asking = [
+        ("cache.remote.backend", config.cache.remote == RemoteBackend::Redis),
+        ("filter.backend", config.filter.backend == FilterBackend::Redis),
+        (
+            "queue.backend",
+            matches!(config.queue.backend, QueueBackend::Redis | QueueBackend::Outbox),
+        ),
+    ];
+    let asking = asking.iter().filter(|(_, asks)| *asks).map(|(path, _)| *path);
     problems.check(config.uses_redis() && redis.url.is_none(), || {
-        "redis.url: is missing, and cache.remote.backend or filter.backend ask for redis".into()
+        let asking = asking.collect::<Vec<_>>().join(" and ");
+        format!("redis.url: is missing, and {asking} ask for redis")
     });
     const SCHEMES: [&str; 6] = [
         "redis://",
@@ -174,6 +187,36 @@ fn queue(config: &Config, problems: &mut Problems) {
         "queue.inbox_retention: must outlast all retries (attempts_max times retry_cap) and a lease"
             .into()
     });
+    if queue.backend == QueueBackend::Redis {
+        queue_in_redis(config, problems);
+    }
+    for (path, key, file) in [
+        ("queue.secret", &queue.secret, &queue.secret_file),
+        ("queue.secret_previous", &queue.secret_previous, &queue.secret_previous_file),
+    ] {
+        let short = key.as_ref().is_some_and(|key| key.expose().len() < SECRET_BYTES_MIN);
+        problems.check(short, || format!("{path}: must have at least {SECRET_BYTES_MIN} bytes"));
+        problems.check(key.is_some() && file.is_some(), || {
+            format!("{path}: is given more than once, also in {path}_file")
+        });
+    }
+}
+
+fn queue_in_redis(config: &Config, problems: &mut Problems) {
+    let queue = &config.queue;
+    problems.check(queue.secret.is_none() && queue.secret_file.is_none(), || {
+        "queue.secret: is missing, and queue.backend is redis: without it, whoever can write to \
+         Redis could run SQL; make one with `openssl rand -base64 32`, and give it to all nodes as \
+         ZMSG__QUEUE__SECRET or in queue.secret_file"
+            .into()
+    });
+    // Nothing in the database says that Redis still has a task: see `seal`.
+    let span = config.retry_span().saturating_add(queue.delay);
+    problems.check(queue.inbox_retention < span, || {
+        "queue.inbox_retention: must outlast queue.delay and all retries of a task in Redis \
+         (attempts_max times retry_cap and lease)"
+            .into()
+    });
 }
 
 fn periodic(config: &Config, problems: &mut Problems) {
@@ -214,7 +257,6 @@ fn range(problems: &mut Problems, path: &str, value: u64, low: u64, high: u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{FilterBackend, RemoteBackend};
     use super::*;
 
     fn problems_of(change: impl FnOnce(&mut Config)) -> String {
@@ -272,6 +314,49 @@ mod tests {
             config.ids.lease = LeaseBackend::File;
         });
         assert!(text.contains("ids.lease"), "{text}");
+    }
+
+    fn in_redis(config: &mut Config) {
+        config.queue.backend = QueueBackend::Redis;
+        config.redis.url = Some("redis://cache.example".into());
+        config.queue.secret = Some(crate::Secret::new("k".repeat(SECRET_BYTES_MIN)));
+    }
+
+    #[test]
+    fn a_queue_in_redis_asks_for_its_redis_and_for_a_secret_and_says_how_to_make_one() {
+        let mut config = Config::default();
+        in_redis(&mut config);
+        config.validate().unwrap();
+        let text = problems_of(|config| config.queue.backend = QueueBackend::Outbox);
+        assert!(text.contains("redis.url: is missing, and queue.backend ask"), "{text}");
+        assert!(!text.contains("queue.secret"), "no task is in Redis: {text}");
+        let text = problems_of(|config| config.queue.backend = QueueBackend::Redis);
+        assert!(text.contains("redis.url: is missing, and queue.backend ask"), "{text}");
+        assert!(text.contains("queue.secret: is missing") && text.contains("openssl"), "{text}");
+        let text = problems_of(|config| {
+            in_redis(config);
+            config.queue.secret = Some(crate::Secret::new("short and plain"));
+            config.queue.secret_previous = Some(crate::Secret::new("p".repeat(32)));
+            config.queue.secret_previous_file = Some("/run/secret".into());
+        });
+        assert!(text.contains("queue.secret: must have at least 32 bytes"), "{text}");
+        assert!(text.contains("queue.secret_previous: is given more than once"), "{text}");
+        assert!(!text.contains("short and plain") && !text.contains("ppp"), "{text}");
+    }
+
+    #[test]
+    fn the_inbox_remembers_longer_than_redis_can_keep_a_task_under_way() {
+        let text = problems_of(|config| {
+            in_redis(config);
+            // Enough for the pauses of ten attempts, and not for their leases.
+            config.queue.inbox_retention = Duration::from_secs(700);
+        });
+        assert!(text.contains("queue.inbox_retention") && text.contains("Redis"), "{text}");
+        let text = problems_of(|config| {
+            in_redis(config);
+            config.queue.delay = config.queue.inbox_retention;
+        });
+        assert!(text.contains("queue.inbox_retention"), "{text}");
     }
 
     #[test]

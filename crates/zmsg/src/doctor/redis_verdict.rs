@@ -2,7 +2,7 @@
 
 use super::finding::{Diagnosis, Finding, Promise};
 use super::redis::{Facts, PLACE};
-use crate::config::{Config, FilterBackend};
+use crate::config::{Config, FilterBackend, QueueBackend};
 
 /// The oldest version that the tests run on.
 const VERSION_MIN: (u32, u32) = (7, 0);
@@ -24,7 +24,11 @@ pub(super) fn judge(facts: &Facts, config: &Config, diagnosis: &mut Diagnosis) {
         diagnosis.add(Finding::note(PLACE, found).change("ACL SETUSER … +config|get"));
     } else {
         memory(facts, config, diagnosis);
-        persistence(facts, diagnosis);
+        if config.queue.backend == QueueBackend::Redis {
+            persistence_of_tasks(facts, diagnosis);
+        } else {
+            persistence(facts, diagnosis);
+        }
     }
     surroundings(facts, diagnosis);
 }
@@ -42,7 +46,14 @@ fn memory(facts: &Facts, config: &Config, diagnosis: &mut Diagnosis) {
         );
         return;
     }
+    let tasks = config.queue.backend == QueueBackend::Redis;
     match policy {
+        // They have no TTL, and nothing else brings them back.
+        "allkeys-lru" | "allkeys-lfu" | "allkeys-random" if tasks => diagnosis.add(
+            Finding::error(PLACE, format!("maxmemory-policy {policy} evicts tasks of the queue"))
+                .weakens(Promise::Delayed)
+                .change("maxmemory-policy volatile-lru"),
+        ),
         // A hold lives for seconds: the first to go.
         "volatile-ttl" | "volatile-random" | "allkeys-random" => diagnosis.add(
             Finding::error(PLACE, format!("maxmemory-policy {policy} evicts the holds of writes"))
@@ -84,6 +95,34 @@ fn persistence(facts: &Facts, diagnosis: &mut Diagnosis) {
         );
         diagnosis.add(Finding::warning(PLACE, found).weakens(Promise::Fresh).change(change));
     }
+}
+
+/// Of a Redis that is more than a cache.
+fn persistence_of_tasks(facts: &Facts, diagnosis: &mut Diagnosis) {
+    let (save, fsync) = (facts.setting("save"), facts.setting("appendfsync"));
+    let found = match (facts.setting("appendonly") == "yes", fsync, save) {
+        (true, "always", _) => return,
+        (true, ..) => Finding::note(
+            PLACE,
+            format!(
+                "appendfsync {fsync}: a machine that stops loses the tasks of its last moments, and \
+                 brings values back that were overwritten since"
+            ),
+        ),
+        (false, _, "") => Finding::warning(
+            PLACE,
+            "the task queue is in it, and it keeps nothing on the disk: a restart loses all tasks \
+             that wait",
+        ),
+        (false, ..) => Finding::warning(
+            PLACE,
+            format!(
+                "save {save:?}: a restart loses the tasks that were accepted since the snapshot"
+            ),
+        ),
+    };
+    let change = "appendonly yes and appendfsync always, or queue.backend: sql";
+    diagnosis.add(found.weakens(Promise::Delayed).change(change));
 }
 
 fn surroundings(facts: &Facts, diagnosis: &mut Diagnosis) {
@@ -207,6 +246,35 @@ mod tests {
         set("appendonly", "yes")(&mut facts);
         set("appendfsync", "always")(&mut facts);
         assert_eq!(findings(&facts), []);
+    }
+
+    fn with_tasks(facts: &Facts) -> Vec<Finding> {
+        let mut config = Config::default();
+        config.redis.url = Some("redis://cache".into());
+        config.queue.backend = QueueBackend::Redis;
+        let mut diagnosis = Diagnosis::default();
+        judge(facts, &config, &mut diagnosis);
+        diagnosis.findings
+    }
+
+    #[test]
+    fn a_redis_that_loses_tasks_of_the_queue_is_found_out() {
+        let found = with_tasks(&healthy());
+        assert_eq!((found.len(), found[0].severity), (1, Severity::Warning), "{found:?}");
+        assert_eq!(found[0].weakens, Some(Promise::Delayed));
+        let mut facts = healthy();
+        set("save", "3600 1")(&mut facts);
+        assert!(with_tasks(&facts)[0].found.contains("3600 1"));
+        set("appendonly", "yes")(&mut facts);
+        assert_eq!(with_tasks(&facts)[0].severity, Severity::Note);
+        set("appendfsync", "always")(&mut facts);
+        assert_eq!(with_tasks(&facts), [], "a queue is not told to keep nothing");
+        for policy in ["allkeys-lru", "allkeys-lfu", "allkeys-random"] {
+            set("maxmemory-policy", policy)(&mut facts);
+            let found = with_tasks(&facts);
+            assert_eq!((found.len(), found[0].severity), (1, Severity::Error), "{found:?}");
+            assert!(found[0].found.contains("tasks"), "{found:?}");
+        }
     }
 
     #[test]

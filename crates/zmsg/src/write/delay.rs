@@ -2,18 +2,21 @@
 //!
 //! | returns when | lost if the process is killed | this node sees it | in the tables |
 //! |---|---|---|---|
-//! | the queue has it, as durable as the queue is | SQL queue: nothing; memory queue: what waits | at return, if it brought a value | after its delay, exactly once |
+//! | the queue has it, as durable as the queue is | SQL queue: nothing; Redis queue: what Redis loses; memory queue: what waits | at return, if it brought a value | after its delay, exactly once |
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use zmsg_core::{Backoff, Error, ErrorStatus, Key, Receipt, Result, Task, TaskId, Value};
+use zmsg_core::{
+    Backoff, Error, ErrorKind, ErrorStatus, Key, Level, Receipt, Result, Task, TaskId, Value,
+};
 use zmsg_queue::{Enqueued, NewTask};
 use zmsg_store::Step;
 
 use super::{Writer, lost, refuse_returning};
+use crate::assemble::NamedQueue;
 use crate::codec::{self, Kind, Payload};
 use crate::sabotage;
 use crate::worker::apply_once;
@@ -22,8 +25,38 @@ use crate::worker::apply_once;
 /// fails retries later, and its value is then seen later.
 const APPLIED_WITHIN: Duration = Duration::from_secs(1);
 
-/// The longest delay: a due time beyond it is a mistake.
-const DELAY_MAX: Duration = Duration::from_secs(10 * 365 * 86_400);
+/// The longest delay, and why no longer one.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DelayMax {
+    most: Duration,
+    why: &'static str,
+}
+
+impl DelayMax {
+    /// A due time beyond it is a mistake.
+    pub(crate) const TEN_YEARS: Self = Self {
+        most: Duration::from_secs(10 * 365 * 86_400),
+        why: "a write can be delayed by at most ten years",
+    };
+
+    /// For a queue of which the inbox does not know what it holds: a task is to end while the inbox
+    /// remembers what became of it.
+    pub(crate) fn remembered(most: Duration) -> Self {
+        let why = "a write in this queue has to be due, and tried to its end, within \
+                   queue.inbox_retention";
+        Self { most, why }
+    }
+
+    fn check(self, delay: Duration, key: &Key) -> Result<()> {
+        if delay <= self.most {
+            return Ok(());
+        }
+        Err(Error::invalid_input(self.why)
+            .with_context("key", key)
+            .with_context("delay", format!("{delay:?}"))
+            .with_context("delay_max", format!("{:?}", self.most)))
+    }
+}
 
 /// How often a task is offered again after its answer was lost, and with what pauses.
 const OFFERS_MAX: u32 = 3;
@@ -67,7 +100,7 @@ impl Writer {
         let id = TaskId::generate();
         let keys = self.keys_of(Some(write.key.clone()), &write.task)?;
         let steps = self.applier.steps(&write.task)?;
-        let task = self.queued(id, &write, &keys, &steps)?;
+        let task = self.queued(&self.delayed, id, &write, &keys, &steps)?;
         let (writer, direct) = (Arc::clone(self), Direct { keys, steps });
         let work = async move { writer.enqueue(id, write, task, direct, began).await };
         if sabotage::acknowledges_before_the_queue() {
@@ -78,19 +111,47 @@ impl Writer {
     }
 
     /// The statement that enqueues the write, for a transaction of the caller's own.
+    ///
+    /// # Errors
+    /// `Unsupported` if no task of this engine is in the database.
     pub(crate) fn outbox(&self, write: Delayed) -> Result<Outbox> {
+        let queue = self.queue_in_database()?;
         refuse_returning(&write.task)?;
         let id = TaskId::generate();
         let keys = self.keys_of(Some(write.key.clone()), &write.task)?;
         let steps = self.applier.steps(&write.task)?;
-        let task = self.queued(id, &write, &keys, &steps)?;
+        let task = self.queued(queue, id, &write, &keys, &steps)?;
         let dialect = self.applier.dialect();
-        let statement = zmsg_queue::outbox::enqueue(&task, &*self.clock, dialect)?;
+        // Transactions that notify commit one after the other; where Redis wakes, none has to.
+        let enqueue = match self.wake {
+            Some(_) => zmsg_queue::outbox::enqueue_quietly,
+            None => zmsg_queue::outbox::enqueue,
+        };
+        let statement = enqueue(&task, &*self.clock, dialect)?;
         let (text, binds) = zmsg_queue::outbox::render(&statement, dialect)?;
         Ok(Outbox { id, text, binds })
     }
 
-    fn queued(&self, id: TaskId, write: &Delayed, keys: &[Key], steps: &[Step]) -> Result<NewTask> {
+    /// The queues that delayed writes of this engine may stand in.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &NamedQueue> {
+        std::iter::once(&self.delayed).chain(&self.in_database)
+    }
+
+    fn queue_in_database(&self) -> Result<&NamedQueue> {
+        self.queues().find(|named| named.queue.level() == Level::Database).ok_or_else(|| {
+            let message = "an outbox needs a task queue in the database: queue.backend = sql";
+            Error::new(ErrorKind::Unsupported, message)
+        })
+    }
+
+    fn queued(
+        &self,
+        queue: &NamedQueue,
+        id: TaskId,
+        write: &Delayed,
+        keys: &[Key],
+        steps: &[Step],
+    ) -> Result<NewTask> {
         let kind = match (&write.task, write.deletes) {
             (_, true) => Kind::Delete,
             (Task::Op(_), _) => Kind::Update,
@@ -100,15 +161,14 @@ impl Writer {
         let keys = keys.iter().map(Key::to_string).collect();
         let payload = codec::encode(&Payload::Write { keys, steps })?;
         let delay = write.delay.unwrap_or(self.options.delay);
-        if delay > DELAY_MAX {
-            return Err(Error::invalid_input("a write can be delayed by at most ten years")
-                .with_context("key", &write.key));
-        }
-        let delay = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX);
-        Ok(NewTask::new(id, kind.name(), payload)
-            .queue(codec::QUEUE)
-            .due(self.clock.wall().saturating_add(delay))
-            .attempts_max(self.options.attempts_max))
+        self.options.delay_max.check(delay, &write.key)?;
+        let (now, delay) =
+            (self.clock.wall(), u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
+        let task = NewTask::new(id, kind.name(), payload)
+            .queue(&*queue.name)
+            .due(now.saturating_add(delay))
+            .attempts_max(self.options.attempts_max);
+        Ok(queue.envelope.close(task, now))
     }
 
     async fn enqueue(
@@ -119,7 +179,7 @@ impl Writer {
         direct: Direct,
         began: Instant,
     ) -> Result<Receipt> {
-        let level = self.queue.level();
+        let level = self.delayed.queue.level();
         let (due, settlement) = (task.due, self.pending.register(id, &write.key, level));
         match self.offer(task).await {
             Ok(()) => {
@@ -139,8 +199,12 @@ impl Writer {
     async fn offer(&self, task: NewTask) -> Result<()> {
         let mut failures = 0;
         loop {
-            match self.queue.enqueue(task.clone()).await {
+            match self.delayed.queue.enqueue(task.clone()).await {
                 Ok(Enqueued::Accepted | Enqueued::Duplicate) => return Ok(()),
+                Ok(Enqueued::Locked) => {
+                    let why = "a delayed write asks for no lock, and the queue found one";
+                    return Err(Error::new(ErrorKind::Unexpected, why));
+                }
                 Err(error) if error.is_outcome_unknown() && failures < OFFERS_MAX => {
                     failures += 1;
                     tokio::time::sleep(OFFER_AGAIN.delay(failures)).await;

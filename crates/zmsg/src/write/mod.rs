@@ -15,13 +15,14 @@ use zmsg_cache::TieredCache;
 use zmsg_core::{
     Clock, Error, ErrorKind, Key, KeyScope, Receipt, Result, Row, Statement, Task, TaskId,
 };
-use zmsg_queue::TaskQueue;
 
 use crate::apply::{Applier, Show};
+use crate::assemble::{NamedQueue, Wake};
 use crate::lock::FileLock;
 use crate::pending::Pending;
 use crate::source::Sources;
 
+pub(crate) use delay::DelayMax;
 pub(crate) use delay::Delayed;
 pub use delay::Outbox;
 pub use request::Write;
@@ -33,7 +34,12 @@ pub(crate) struct Writer {
     pub(crate) applier: Arc<Applier>,
     pub(crate) cache: TieredCache,
     pub(crate) aggregator: Aggregator,
-    pub(crate) queue: Arc<dyn TaskQueue>,
+    /// Takes delayed writes.
+    pub(crate) delayed: NamedQueue,
+    /// Has delayed writes too, in the database.
+    pub(crate) in_database: Option<NamedQueue>,
+    /// Wakes the workers of all nodes, where the database does not.
+    pub(crate) wake: Option<Wake>,
     pub(crate) pending: Arc<Pending>,
     pub(crate) sources: Arc<Sources>,
     pub(crate) clock: Arc<dyn Clock>,
@@ -47,6 +53,8 @@ pub(crate) struct Writer {
 #[derive(Debug, Clone)]
 pub(crate) struct WriteOptions {
     pub(crate) delay: Duration,
+    /// Longer delays are refused.
+    pub(crate) delay_max: DelayMax,
     pub(crate) attempts_max: u32,
     pub(crate) fallback_to_store: bool,
     /// Other nodes may share the database and its queue.

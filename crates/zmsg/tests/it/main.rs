@@ -19,6 +19,8 @@ mod closing;
 mod journal;
 mod kills;
 mod servers;
+#[cfg(feature = "redis")]
+mod redis_queue;
 #[cfg(feature = "cli")]
 mod admin;
 mod documents;

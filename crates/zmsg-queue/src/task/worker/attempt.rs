@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::task::JoinError;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +27,8 @@ pub(super) struct Crew {
     pub(super) tracker: TaskTracker,
     pub(super) options: WorkerOptions,
     pub(super) counters: Arc<WorkerCounters>,
+    /// A task of a lane has ended: the next one may be due.
+    pub(super) onward: Notify,
     /// The worker's patience has ended: everything is given back.
     pub(super) give_up: CancellationToken,
     /// The worker leaves: the queue is asked no more.
@@ -61,9 +64,9 @@ impl Crew {
         tracker: TaskTracker,
         options: WorkerOptions,
     ) -> Self {
-        let counters = Arc::default();
+        let (counters, onward) = (Arc::default(), Notify::new());
         let (give_up, leave) = (CancellationToken::new(), CancellationToken::new());
-        Self { queue, handler, clock, tracker, options, counters, give_up, leave }
+        Self { queue, handler, clock, tracker, options, counters, onward, give_up, leave }
     }
 
     /// Runs the handler and settles the task.
@@ -90,6 +93,9 @@ impl Crew {
         };
         zmsg_core::fail_point!("zmsg-queue::attempt::handled");
         self.settle(&task, verdict).await;
+        if task.lane.is_some() {
+            self.onward.notify_one();
+        }
         zmsg_core::fail_point!("zmsg-queue::attempt::settled");
     }
 
