@@ -1,5 +1,6 @@
 //! The SQL queue keeps the contract, on a real SQLite file and on PostgreSQL.
 
+use tokio_util::task::TaskTracker;
 use zmsg_core::{ErrorKind, Statement, TaskId};
 use zmsg_queue::{NewTask, SqlQueueOptions, TaskQueue};
 
@@ -124,7 +125,7 @@ async fn a_lane_on_postgres_is_held_by_whoever_enqueues_until_the_commit() {
     .await
     .unwrap();
     let second = task().ordered_by("a");
-    let enqueue = tokio::spawn({
+    let enqueue = TaskTracker::new().spawn({
         let (queue, second) = (queue.clone(), second.clone());
         async move { queue.enqueue(second).await }
     });
@@ -147,7 +148,7 @@ async fn a_lane_on_postgres_is_held_by_whoever_enqueues_until_the_commit() {
 async fn client(db: &Db) -> tokio_postgres::Client {
     let (client, connection) =
         tokio_postgres::connect(db.database().url(), tokio_postgres::NoTls).await.unwrap();
-    tokio::spawn(connection);
+    TaskTracker::new().spawn(connection);
     client
 }
 
