@@ -4,6 +4,7 @@
 mod dead;
 mod endings;
 mod harness;
+mod inspect;
 mod intake;
 mod leases;
 mod pauses;
@@ -12,6 +13,7 @@ mod views;
 pub use dead::*;
 pub use endings::*;
 pub use harness::{Harness, Limits};
+pub use inspect::*;
 pub use intake::*;
 pub use leases::*;
 pub use pauses::*;

@@ -32,6 +32,7 @@ pub mod outbox;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use task::{Act, PAGE_MAX, Place, QUEUES_MAX, QueueSummary, Stage, TaskInfo, TaskInspector};
 pub use task::{
     DeadTask, Ending, Enqueued, LeasedTask, MemoryQueueOptions, MemoryTaskQueue, NewTask,
     QueueClock, QueueStats, SqlQueueOptions, SqlTaskQueue, TaskHandler, TaskQueue, TaskState,

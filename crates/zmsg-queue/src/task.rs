@@ -2,6 +2,7 @@
 
 mod changes;
 mod inbox;
+mod inspect;
 mod memory;
 mod queue; // start here: the contract
 mod record;
@@ -11,6 +12,7 @@ mod redis;
 mod worker;
 
 pub use inbox::{inbox_purge, inbox_step, is_already_applied};
+pub use inspect::{Act, PAGE_MAX, Place, QUEUES_MAX, QueueSummary, Stage, TaskInfo, TaskInspector};
 pub use memory::{MemoryQueueOptions, MemoryTaskQueue};
 pub use queue::TaskQueue;
 pub(crate) use record::pause_until;

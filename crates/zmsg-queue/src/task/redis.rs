@@ -11,6 +11,9 @@ mod scripts;
 mod calls;
 mod dead;
 mod pauses;
+mod inspect;
+mod infos;
+mod acts;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

@@ -1,6 +1,7 @@
 //! The queue in Redis: the suite of all queues, and what this one promises besides.
 
 mod go;
+mod inspect;
 mod pauses;
 
 use std::collections::BTreeSet;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 use zmsg_core::{Clock as _, Error, ErrorKind, ManualClock, SystemClock, TaskId};
-use zmsg_queue::conformance::{Harness, Limits};
+use zmsg_queue::conformance::{Harness, InspectHarness, Inspected, Limits};
 use zmsg_queue::{
     Enqueued, MemoryQueueOptions, MemoryTaskQueue, NewTask, QueueClock, RedisQueueOptions,
     RedisTaskQueue, TaskQueue, TaskState,
@@ -41,6 +42,17 @@ pub(crate) fn connect(url: &str) -> Redis {
 #[async_trait]
 impl Harness for Server {
     async fn open(&self, limits: Limits) -> Arc<dyn TaskQueue> {
+        self.open_inspected(limits).await
+    }
+
+    fn clock(&self) -> Arc<ManualClock> {
+        Arc::clone(&self.clock)
+    }
+}
+
+#[async_trait]
+impl InspectHarness for Server {
+    async fn open_inspected(&self, limits: Limits) -> Arc<dyn Inspected> {
         let (tasks_max, dead_max) = (limits.tasks_max, limits.dead_max);
         let clock = self.clock();
         let Some(server) = &self.server else {
@@ -59,13 +71,10 @@ impl Harness for Server {
         };
         Arc::new(RedisTaskQueue::new(connect(&server.url()), clock, options))
     }
-
-    fn clock(&self) -> Arc<ManualClock> {
-        Arc::clone(&self.clock)
-    }
 }
 
 zmsg_queue::task_queue_conformance!(Server::start());
+zmsg_queue::task_inspector_conformance!(Server::start());
 
 const LEASE: Duration = Duration::from_secs(30);
 

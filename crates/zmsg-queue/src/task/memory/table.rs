@@ -1,5 +1,7 @@
 //! The state of a memory queue, and its changes; no clock, no lock, no waiting.
 
+mod inspect;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::time::Duration;
@@ -29,6 +31,7 @@ struct Entry {
     attempt: u32,
     attempts_spared: u32,
     lease_until: Option<UnixMillis>,
+    last_error: Option<String>,
 }
 
 #[derive(Debug)]
@@ -83,8 +86,9 @@ impl Table {
             }
             self.payload_bytes += task.payload.len();
             let (attempt, attempts_spared) = (0, 0);
-            let entry = Entry { task, created: now, attempt, attempts_spared, lease_until: None };
-            self.put(entry);
+            let (lease_until, last_error) = (None, None);
+            let created = now;
+            self.put(Entry { task, created, attempt, attempts_spared, lease_until, last_error });
             Enqueued::Accepted
         };
         Ok(tasks.into_iter().map(accept).collect())
@@ -139,8 +143,15 @@ impl Table {
         true
     }
 
-    pub(super) fn retry(&mut self, task: &LeasedTask, due: UnixMillis, counts: bool) -> bool {
+    pub(super) fn retry(
+        &mut self,
+        task: &LeasedTask,
+        due: UnixMillis,
+        cause: String,
+        counts: bool,
+    ) -> bool {
         let Some(mut entry) = self.take_held(task) else { return false };
+        entry.last_error = Some(cause);
         entry.task.due = due;
         entry.lease_until = None;
         entry.attempts_spared += u32::from(!counts);
@@ -150,6 +161,11 @@ impl Table {
 
     pub(super) fn bury(&mut self, task: &LeasedTask, cause: String, now: UnixMillis) -> bool {
         let Some(entry) = self.take_held(task) else { return false };
+        self.keep_dead(entry, cause, now);
+        true
+    }
+
+    fn keep_dead(&mut self, entry: Entry, cause: String, now: UnixMillis) {
         self.dead.insert(entry.task.id, Dead { entry, cause, died: now });
         while self.dead.len() > self.options.dead_max {
             let Some((id, dropped)) = self.dead.pop_first() else { break };
@@ -157,7 +173,6 @@ impl Table {
             self.payload_bytes -= dropped.entry.task.payload.len();
             self.dead_dropped += 1;
         }
-        true
     }
 
     pub(super) fn next_due(&self, queue: &str) -> Option<UnixMillis> {
@@ -186,7 +201,8 @@ impl Table {
         if self.live.len() >= self.options.tasks_max {
             return Err(overloaded("tasks_max", self.options.tasks_max));
         }
-        let Some(Dead { mut entry, .. }) = self.dead.remove(&id) else { return Ok(false) };
+        let Some(Dead { mut entry, cause, .. }) = self.dead.remove(&id) else { return Ok(false) };
+        entry.last_error = Some(cause);
         entry.task.due = now;
         entry.lease_until = None;
         entry.attempts_spared = entry.attempt;

@@ -64,6 +64,11 @@ impl Keys {
         self.asynq("archived")
     }
 
+    /// Those that are done and kept for their results, by when they may go in seconds.
+    pub(super) fn completed(&self) -> RedisKey {
+        self.asynq("completed")
+    }
+
     /// There while the queue is not to be worked.
     pub(super) fn paused(&self) -> RedisKey {
         self.asynq("paused")
