@@ -162,8 +162,8 @@ pub struct QueueSummary {
     /// How long ago the first in line of those that wait was enqueued; `None` if none waits, or if asynq
     /// enqueued it and nobody noted when.
     pub oldest_age: Option<Duration>,
-    /// How long the longest-waiting task that may be taken could have been: it was due by then, or its
-    /// lease had run out. `None` if nothing is due.
+    /// For how long the task that has waited longest could have been taken: since it was due, or since its
+    /// lease ran out. `None` if nothing is due.
     pub latency: Option<Duration>,
     /// Attempts that ended today, by UTC, where that is counted.
     pub processed_today: Option<u64>,

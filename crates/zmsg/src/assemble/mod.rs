@@ -25,6 +25,8 @@ use crate::config::Secret;
 use crate::config::{Config, LeaseBackend, LocalBackend, QueueBackend};
 
 pub(crate) use filter::{Filter, filter};
+#[cfg(feature = "redis")]
+pub(crate) use servers::redis;
 pub(crate) use servers::{Servers, remote};
 pub(crate) use store::{patient, store};
 
