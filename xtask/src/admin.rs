@@ -1,5 +1,5 @@
-//! `cargo xtask migrate`, `dead-letters`, `nodes`, `distrust-filters`, `adopt` and `doctor`: the commands that
-//! need the engine.
+//! `cargo xtask migrate`, `dead-letters`, `queue`, `nodes`, `distrust-filters`, `adopt` and `doctor`: the
+//! commands that need the engine.
 
 use anyhow::Result;
 

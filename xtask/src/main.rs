@@ -75,6 +75,9 @@ enum Command {
     /// list | retry | drop  --url URL: the operations and tasks that were given up
     #[command(disable_help_flag = true)]
     DeadLetters(admin::Args),
+    /// ls | show | retry | archive | delete | pause | resume  --url URL: task queues and their tasks
+    #[command(disable_help_flag = true)]
+    Queue(admin::Args),
     /// list | free CLUSTER NODE  --url URL: the node numbers of ids that processes hold
     #[command(disable_help_flag = true)]
     Nodes(admin::Args),
@@ -115,6 +118,7 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         Command::Migrate(args) => admin::run("migrate", &args),
         Command::DeadLetters(args) => admin::run("dead-letters", &args),
+        Command::Queue(args) => admin::run("queue", &args),
         Command::Nodes(args) => admin::run("nodes", &args),
         Command::DistrustFilters(args) => admin::run("distrust-filters", &args),
         Command::Adopt(args) => admin::run("adopt", &args),
@@ -188,6 +192,10 @@ mod tests {
             panic!("not the migrate command");
         };
         assert_eq!(args.rest, ["--help"]);
+        let Command::Queue(args) = parsed("xtask queue ls --watch --url redis://a") else {
+            panic!("not the queue command");
+        };
+        assert_eq!(args.rest, ["ls", "--watch", "--url", "redis://a"]);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod dead;
 mod endings;
 mod harness;
+mod inspect;
 mod intake;
 mod lanes;
 mod leases;
@@ -13,6 +14,7 @@ mod views;
 pub use dead::*;
 pub use endings::*;
 pub use harness::{Harness, Limits};
+pub use inspect::*;
 pub use intake::*;
 pub use lanes::*;
 pub use leases::*;

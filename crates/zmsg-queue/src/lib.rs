@@ -32,6 +32,7 @@ pub mod outbox;
 #[cfg(feature = "conformance")]
 pub mod conformance;
 
+pub use task::{Act, PAGE_MAX, Place, QUEUES_MAX, QueueSummary, Stage, TaskInfo, TaskInspector};
 pub use task::{
     DeadTask, Ending, Enqueued, Lane, LanePlace, LeasedTask, MemoryQueueOptions, MemoryTaskQueue,
     NewTask, OnDead, QueueClock, QueueStats, Rate, ServedQueue, SqlQueueOptions, SqlTaskQueue,

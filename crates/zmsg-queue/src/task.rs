@@ -2,6 +2,7 @@
 
 mod changes;
 mod inbox;
+mod inspect;
 mod lane;
 mod memory;
 mod queue; // start here: the contract
@@ -14,6 +15,7 @@ mod wakeups_redis;
 mod worker;
 
 pub use inbox::{inbox_purge, inbox_step, is_already_applied};
+pub use inspect::{Act, PAGE_MAX, Place, QUEUES_MAX, QueueSummary, Stage, TaskInfo, TaskInspector};
 pub use lane::{Lane, LanePlace, OnDead};
 pub use memory::{MemoryQueueOptions, MemoryTaskQueue};
 pub use queue::TaskQueue;

@@ -1,4 +1,4 @@
-//! The database of a configuration, for programs that work on it without an engine.
+//! The database and the Redis of a configuration, for programs that work on them without an engine.
 
 use std::sync::Arc;
 
@@ -25,4 +25,20 @@ use crate::config::Config;
 pub async fn open_store(config: &Config, connections: &TaskTracker) -> Result<Arc<dyn SqlStore>> {
     config.validate()?;
     assemble::store(config, connections).await
+}
+
+/// Opens the Redis that a configuration names, as an engine would, and nothing else of it.
+///
+/// Its connections are driven on `connections`, which end after
+/// [`close`](zmsg_redis::Redis::close). A server that is away is no error here: calls fail.
+///
+/// # Errors
+/// `InvalidConfig` if `redis.url` is missing or the settings of `redis` can never work.
+///
+/// # Panics
+/// Outside of a tokio runtime.
+#[cfg(feature = "redis")]
+pub fn open_redis(config: &Config, connections: &TaskTracker) -> Result<zmsg_redis::Redis> {
+    let missing = || zmsg_core::Error::invalid_config("redis.url is missing");
+    assemble::redis(config, connections)?.ok_or_else(missing)
 }

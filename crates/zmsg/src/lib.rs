@@ -74,6 +74,8 @@ pub use config::{
     LeaseBackend, LocalBackend, PeriodicConfig, QueueBackend, QueueConfig, RedisConfig,
     RemoteBackend, Secret, SettingDoc, SourceConfig, StoreConfig, Synchronous, setting_docs,
 };
+#[cfg(feature = "redis")]
+pub use database::open_redis;
 pub use database::open_store;
 pub use dead::{DeadLetter, DeadLetterId, DeadLetters};
 pub use lock::FileLock;

@@ -1,5 +1,6 @@
 //! A task queue in this process's memory.
 
+mod inspect;
 mod lanes;
 mod pauses;
 mod table;
@@ -113,10 +114,10 @@ impl TaskQueue for MemoryTaskQueue {
         &self,
         task: &LeasedTask,
         due: UnixMillis,
-        _cause: &Error,
+        cause: &Error,
         counts: bool,
     ) -> Result<bool> {
-        let given_back = self.open()?.retry(task, due, counts);
+        let given_back = self.open()?.retry(task, due, cause_text(cause), counts);
         Ok(self.told(given_back))
     }
 

@@ -14,6 +14,9 @@ mod dead;
 mod kept;
 mod lanes;
 mod pauses;
+mod inspect;
+mod infos;
+mod acts;
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};

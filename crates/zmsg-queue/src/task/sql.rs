@@ -6,6 +6,8 @@ mod room;
 mod unanswered;
 mod dead;
 mod pauses;
+mod inspect;
+mod looks;
 mod wakeups;
 mod rows;
 mod postgres;

@@ -16,13 +16,32 @@ import (
 
 func main() {
 	if len(os.Args) != 5 {
-		fail(errors.New("usage: interop enqueue|work|fail|inspect URL QUEUE COUNT"))
+		fail(errors.New("usage: interop enqueue|work|fail|inspect|pause|unpause URL QUEUE COUNT, run|archive|delete URL QUEUE ID"))
 	}
 	// Nobody waits for it longer than that.
 	time.AfterFunc(time.Minute, func() { fail(errors.New("it took too long")) })
 	redis, err := asynq.ParseRedisURI(os.Args[2])
 	fail(err)
 	queue := os.Args[3]
+	inspector := asynq.NewInspector(redis)
+	defer inspector.Close()
+	switch os.Args[1] {
+	case "pause":
+		fail(inspector.PauseQueue(queue))
+		return
+	case "unpause":
+		fail(inspector.UnpauseQueue(queue))
+		return
+	case "run":
+		fail(inspector.RunTask(queue, os.Args[4]))
+		return
+	case "archive":
+		fail(inspector.ArchiveTask(queue, os.Args[4]))
+		return
+	case "delete":
+		fail(inspector.DeleteTask(queue, os.Args[4]))
+		return
+	}
 	count, err := strconv.Atoi(os.Args[4])
 	fail(err)
 	switch os.Args[1] {
@@ -39,7 +58,7 @@ func main() {
 	case "completed":
 		completed(redis, queue)
 	case "inspect":
-		inspect(redis, queue)
+		inspect(inspector, queue)
 	default:
 		fail(errors.New("no such command"))
 	}
@@ -132,9 +151,7 @@ func completed(redis asynq.RedisConnOpt, queue string) {
 	}
 }
 
-func inspect(redis asynq.RedisConnOpt, queue string) {
-	inspector := asynq.NewInspector(redis)
-	defer inspector.Close()
+func inspect(inspector *asynq.Inspector, queue string) {
 	queues, err := inspector.Queues()
 	fail(err)
 	info, err := inspector.GetQueueInfo(queue)
@@ -153,6 +170,7 @@ func inspect(redis asynq.RedisConnOpt, queue string) {
 	}
 	fail(json.NewEncoder(os.Stdout).Encode(map[string]any{
 		"queues":    queues,
+		"paused":    info.Paused,
 		"pending":   info.Pending,
 		"active":    info.Active,
 		"scheduled": info.Scheduled,

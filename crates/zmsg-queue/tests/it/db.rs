@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use tempfile::TempDir;
 use tokio_util::task::TaskTracker;
 use zmsg_core::{Clock, ManualClock, Statement, SystemClock};
-use zmsg_queue::conformance::{Harness, Limits};
+use zmsg_queue::conformance::{Harness, InspectHarness, Inspected, Limits};
 use zmsg_queue::{QueueClock, SqlQueueOptions, SqlTaskQueue, TaskQueue};
 use zmsg_store::{
     Migrations, Migrator, PostgresOptions, PostgresStore, SqlStore, SqliteOptions, SqliteStore,
@@ -145,13 +145,22 @@ impl Drop for Db {
 #[async_trait]
 impl Harness for Db {
     async fn open(&self, limits: Limits) -> Arc<dyn TaskQueue> {
-        let Limits { tasks_max, dead_max } = limits;
-        let (tasks_max, dead_max) = (tasks_max.into(), dead_max.into());
-        let options = SqlQueueOptions { tasks_max, dead_max, ..SqlQueueOptions::default() };
-        self.bounded_queue_on(self.store().await, options)
+        self.bounded_queue_on(self.store().await, bounds(limits))
     }
 
     fn clock(&self) -> Arc<ManualClock> {
         self.clock.clone()
     }
+}
+
+#[async_trait]
+impl InspectHarness for Db {
+    async fn open_inspected(&self, limits: Limits) -> Arc<dyn Inspected> {
+        self.bounded_queue_on(self.store().await, bounds(limits))
+    }
+}
+
+fn bounds(limits: Limits) -> SqlQueueOptions {
+    let (tasks_max, dead_max) = (limits.tasks_max.into(), limits.dead_max.into());
+    SqlQueueOptions { tasks_max, dead_max, ..SqlQueueOptions::default() }
 }

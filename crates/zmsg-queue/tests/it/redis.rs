@@ -5,6 +5,7 @@ mod lost;
 mod faults;
 mod kept;
 mod killed;
+mod inspect;
 mod pauses;
 mod calls;
 mod access;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 use zmsg_core::{Clock as _, Error, ErrorKind, ManualClock, SystemClock, TaskId};
-use zmsg_queue::conformance::{Harness, Limits};
+use zmsg_queue::conformance::{Harness, InspectHarness, Inspected, Limits};
 use zmsg_queue::{
     Enqueued, MemoryQueueOptions, MemoryTaskQueue, NewTask, QueueClock, RedisQueueOptions,
     RedisTaskQueue, TaskQueue, TaskState,
@@ -58,6 +59,17 @@ fn queue_over(redis: Redis) -> RedisTaskQueue {
 #[async_trait]
 impl Harness for Server {
     async fn open(&self, limits: Limits) -> Arc<dyn TaskQueue> {
+        self.open_inspected(limits).await
+    }
+
+    fn clock(&self) -> Arc<ManualClock> {
+        Arc::clone(&self.clock)
+    }
+}
+
+#[async_trait]
+impl InspectHarness for Server {
+    async fn open_inspected(&self, limits: Limits) -> Arc<dyn Inspected> {
         let (tasks_max, dead_max) = (limits.tasks_max, limits.dead_max);
         let clock = self.clock();
         let Some(server) = &self.server else {
@@ -76,13 +88,10 @@ impl Harness for Server {
         };
         Arc::new(RedisTaskQueue::new(connect(&server.url()), clock, options))
     }
-
-    fn clock(&self) -> Arc<ManualClock> {
-        Arc::clone(&self.clock)
-    }
 }
 
 zmsg_queue::task_queue_conformance!(Server::start());
+zmsg_queue::task_inspector_conformance!(Server::start());
 
 const LEASE: Duration = Duration::from_secs(30);
 

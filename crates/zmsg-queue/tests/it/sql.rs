@@ -8,10 +8,15 @@ use crate::db::{Db, run};
 
 mod conformance_on_sqlite {
     zmsg_queue::task_queue_conformance!(crate::db::Db::sqlite());
+    zmsg_queue::task_inspector_conformance!(crate::db::Db::sqlite());
 }
 
 mod conformance_on_postgres {
     zmsg_queue::task_queue_conformance!(match crate::db::Db::postgres().await {
+        Some(db) => db,
+        None => return,
+    });
+    zmsg_queue::task_inspector_conformance!(match crate::db::Db::postgres().await {
         Some(db) => db,
         None => return,
     });

@@ -20,6 +20,8 @@ use crate::config::{Config, LeaseBackend, LocalBackend, Secret};
 
 pub(crate) use filter::{Filter, filter};
 pub(crate) use queues::{NamedQueue, Queues, Wake, queues};
+#[cfg(feature = "redis")]
+pub(crate) use servers::redis;
 pub(crate) use servers::{Servers, remote};
 pub(crate) use store::{patient, store};
 

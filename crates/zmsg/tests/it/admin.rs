@@ -2,6 +2,7 @@
 
 mod behind;
 mod command;
+mod queue;
 
 use std::path::Path;
 use std::sync::Arc;

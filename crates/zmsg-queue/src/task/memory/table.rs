@@ -1,5 +1,7 @@
 //! The state of a memory queue, and its changes; no clock, no lock, no waiting.
 
+mod inspect;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::time::Duration;
@@ -33,6 +35,7 @@ struct Entry {
     attempt: u32,
     attempts_spared: u32,
     lease_until: Option<UnixMillis>,
+    last_error: Option<String>,
     /// Its place in its lane, as long as the lane waits for it.
     place: Option<i64>,
 }
@@ -93,8 +96,16 @@ impl Table {
             self.payload_bytes += task.payload.len();
             let (attempt, attempts_spared) = (0, 0);
             let place = lane_of(&task).map(|lane| self.lanes.join(lane, task.id));
-            let lease_until = None;
-            self.put(Entry { task, created: now, attempt, attempts_spared, lease_until, place });
+            let (lease_until, last_error, created) = (None, None, now);
+            self.put(Entry {
+                task,
+                created,
+                attempt,
+                attempts_spared,
+                lease_until,
+                last_error,
+                place,
+            });
             Enqueued::Accepted
         };
         Ok(tasks.into_iter().map(accept).collect())
@@ -154,8 +165,15 @@ impl Table {
         true
     }
 
-    pub(super) fn retry(&mut self, task: &LeasedTask, due: UnixMillis, counts: bool) -> bool {
+    pub(super) fn retry(
+        &mut self,
+        task: &LeasedTask,
+        due: UnixMillis,
+        cause: String,
+        counts: bool,
+    ) -> bool {
         let Some(mut entry) = self.take_held(task) else { return false };
+        entry.last_error = Some(cause);
         entry.task.due = due;
         entry.lease_until = None;
         entry.attempts_spared += u32::from(!counts);
@@ -164,7 +182,12 @@ impl Table {
     }
 
     pub(super) fn bury(&mut self, task: &LeasedTask, cause: String, now: UnixMillis) -> bool {
-        let Some(mut entry) = self.take_held(task) else { return false };
+        let Some(entry) = self.take_held(task) else { return false };
+        self.keep_dead(entry, cause, now);
+        true
+    }
+
+    fn keep_dead(&mut self, mut entry: Entry, cause: String, now: UnixMillis) {
         if entry.task.lane.as_ref().is_some_and(|lane| lane.on_dead == OnDead::Skip) {
             self.leave_lane(&mut entry);
         }
@@ -175,7 +198,6 @@ impl Table {
             self.forget(dropped.entry);
             self.dead_dropped += 1;
         }
-        true
     }
 
     pub(super) fn next_due(&self, queue: &str) -> Option<UnixMillis> {
@@ -204,7 +226,8 @@ impl Table {
         if self.live.len() >= self.options.tasks_max {
             return Err(overloaded("tasks_max", self.options.tasks_max));
         }
-        let Some(Dead { mut entry, .. }) = self.dead.remove(&id) else { return Ok(false) };
+        let Some(Dead { mut entry, cause, .. }) = self.dead.remove(&id) else { return Ok(false) };
+        entry.last_error = Some(cause);
         entry.task.due = now;
         entry.lease_until = None;
         entry.attempts_spared = entry.attempt;

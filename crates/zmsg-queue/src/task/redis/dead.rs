@@ -20,7 +20,7 @@ const CHUNK: usize = 500;
 
 impl RedisTaskQueue {
     /// All queues that anybody has told the names of.
-    async fn queues(&self) -> Result<Vec<String>> {
+    pub(super) async fn named_queues(&self) -> Result<Vec<String>> {
         let mut queues: Vec<String> = self.redis.query(cmd("SMEMBERS").arg(QUEUES)).await?;
         queues.sort_unstable();
         Ok(queues)
@@ -36,7 +36,7 @@ impl RedisTaskQueue {
     ) -> Result<Vec<DeadTask>> {
         let queues = match queue {
             Some(queue) => vec![queue.to_owned()],
-            None => self.queues().await?,
+            None => self.named_queues().await?,
         };
         let mut found = Vec::new();
         for (at, queue) in queues.iter().enumerate() {
@@ -58,7 +58,7 @@ impl RedisTaskQueue {
     }
 
     /// The dead letters of a queue, with the second in which each died.
-    async fn archived(&self, keys: &Keys) -> Result<Vec<(String, u64)>> {
+    pub(super) async fn archived(&self, keys: &Keys) -> Result<Vec<(String, u64)>> {
         let mut found = Vec::new();
         loop {
             let mut ask = cmd("ZRANGE");
@@ -138,7 +138,7 @@ impl RedisTaskQueue {
 
     /// The queue of a task, and what it is called there.
     async fn find(&self, id: TaskId) -> Result<Option<(Keys, String)>> {
-        for queue in self.queues().await? {
+        for queue in self.named_queues().await? {
             let keys = Keys::of(&queue);
             let text = self.text_of(&keys, id).await?;
             if self.redis.query(cmd("EXISTS").arg(keys.task(&text))).await? {

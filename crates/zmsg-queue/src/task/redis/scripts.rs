@@ -9,6 +9,17 @@ macro_rules! script {
     };
 }
 
+/// A script that acts on one task, behind what those begin with besides.
+macro_rules! act {
+    ($path:literal) => {
+        Script::new(concat!(
+            include_str!("lua/prelude.lua"),
+            include_str!("lua/act.lua"),
+            include_str!($path)
+        ))
+    };
+}
+
 pub(super) static ENQUEUE: Script = script!("lua/enqueue.lua");
 pub(super) static CANDIDATES: Script = script!("lua/candidates.lua");
 pub(super) static TAKE: Script = script!("lua/take.lua");
@@ -23,6 +34,10 @@ pub(super) static LEAVE_LANE: Script = script!("lua/leave_lane.lua");
 pub(super) static SET_RESULT: Script = script!("lua/set_result.lua");
 pub(super) static SWEEP: Script = script!("lua/sweep.lua");
 pub(super) static STATS: Script = script!("lua/stats.lua");
+pub(super) static LOOK: Script = script!("lua/look.lua");
+pub(super) static RUN_NOW: Script = act!("lua/run_now.lua");
+pub(super) static ARCHIVE: Script = act!("lua/archive.lua");
+pub(super) static DELETE: Script = act!("lua/delete.lua");
 
 /// Takes a lock away if the task still has it.
 pub(super) static UNLOCK: Script = Script::new(

@@ -6,7 +6,10 @@ use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
 use zmsg_core::{Clock as _, Error, ErrorKind, SystemClock, TaskId};
-use zmsg_queue::{Enqueued, LeasedTask, NewTask, RedisQueueOptions, RedisTaskQueue, TaskQueue};
+use zmsg_queue::{
+    Act, Enqueued, LeasedTask, NewTask, RedisQueueOptions, RedisTaskQueue, Stage, TaskInspector,
+    TaskQueue,
+};
 use zmsg_testbed::private::{PrivateRedis, RedisOptions as PrivateOptions};
 
 use super::{LEASE, connect};
@@ -52,9 +55,13 @@ impl Other {
 
     /// Runs the program; its lines.
     async fn run(&self, what: &'static str, count: usize) -> Vec<String> {
+        self.run_on(what, &count.to_string()).await
+    }
+
+    async fn run_on(&self, what: &'static str, on: &str) -> Vec<String> {
         let url = format!("{}/0", self.server.url().trim_end_matches('/'));
         let mut command = Command::new(&self.program);
-        command.args([what, &url, "default", &count.to_string()]);
+        command.args([what, &url, "default", on]);
         let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{what}: {said}");
@@ -214,4 +221,72 @@ async fn a_task_that_is_to_be_kept_is_kept_with_its_result_whoever_enqueued_it()
     seen.sort();
     expected.sort();
     assert_eq!(seen, expected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_of_either_side_is_one_of_both() {
+    let Some(other) = Other::start().await else { return };
+    other.queue.enqueue(task("x")).await.unwrap();
+    assert_eq!(other.inspect().await["paused"], false);
+    assert!(other.queue.pause("default").await.unwrap());
+    assert_eq!(other.inspect().await["paused"], true);
+    other.run("unpause", 0).await;
+    assert!(!other.queue.is_paused("default").await.unwrap());
+    other.run("pause", 0).await;
+    assert!(!other.queue.pause("default").await.unwrap(), "it rests already");
+    assert!(other.queue.summary("default").await.unwrap().paused);
+    assert!(other.queue.lease("default", 9, LEASE).await.unwrap().is_empty());
+    assert!(other.queue.resume("default").await.unwrap());
+    assert_eq!(other.run("work", 1).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acts_of_either_side_are_seen_by_the_other() {
+    let Some(other) = Other::start().await else { return };
+    let (queue, hour) = (&other.queue, SystemClock.wall() + 3_600_000);
+    let all = [task("a"), task("b").due(hour), task("c").due(hour)];
+    queue.enqueue_all(all.to_vec()).await.unwrap();
+    let [a, b, c] = all.map(|task| task.id);
+    let numbers = |seen: &serde_json::Value| {
+        ["pending", "scheduled", "archived"].map(|name| seen[name].as_i64().unwrap())
+    };
+    assert_eq!(numbers(&other.inspect().await), [1, 2, 0]);
+    assert_eq!(queue.archive(None, a).await.unwrap(), Act::Done);
+    assert_eq!(queue.run_now(None, b).await.unwrap(), Act::Done);
+    assert_eq!(queue.delete(None, c).await.unwrap(), Act::Done);
+    let seen = other.inspect().await;
+    assert_eq!(numbers(&seen), [1, 0, 1], "{seen}");
+    assert_eq!(seen["letters"], serde_json::json!([format!("{} archived by hand", a.0)]));
+
+    other.run_on("run", &a.0.to_string()).await;
+    other.run_on("archive", &b.0.to_string()).await;
+    let stage = |id| async move { queue.task(None, id).await.unwrap().map(|task| task.stage) };
+    assert_eq!((stage(a).await, stage(b).await), (Some(Stage::Pending), Some(Stage::Dead)));
+    other.run_on("delete", &b.0.to_string()).await;
+    assert_eq!(stage(b).await, None);
+    assert_eq!(queue.delete(None, b).await.unwrap(), Act::Unknown);
+    assert_eq!(other.leased(1).await[0].id, a);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tasks_of_asynq_that_nobody_here_has_seen_are_shown_by_name_and_acted_upon() {
+    let Some(other) = Other::start().await else { return };
+    other.run("enqueue", 4).await;
+    let queue = &other.queue;
+    let summary = queue.summary("default").await.unwrap();
+    assert_eq!((summary.pending, summary.scheduled), (3, 1), "{summary:?}");
+    assert!(summary.oldest_age.is_some(), "{summary:?}");
+    let pending = queue.tasks("default", Stage::Pending, None, 9).await.unwrap();
+    let named = pending.iter().find(|task| task.name.as_deref() == Some("report:1"));
+    let id = named.expect("by its name").id;
+    assert_eq!(queue.payload(None, id).await.unwrap().unwrap(), "go 1");
+    assert_eq!(queue.delete(None, id).await.unwrap(), Act::Done);
+    // The last is unique: with it goes its lock, so that it can be enqueued again.
+    let unique = queue.tasks("default", Stage::Scheduled, None, 9).await.unwrap().remove(0);
+    assert_eq!(unique.name.as_deref(), Some("report:3"));
+    assert_eq!(queue.delete(Some("default"), unique.id).await.unwrap(), Act::Done);
+    let seen = other.inspect().await;
+    assert_eq!((&seen["pending"], &seen["scheduled"]), (&2.into(), &0.into()), "{seen}");
+    other.run("enqueue", 4).await;
+    assert_eq!(other.leased(6).await.len(), 6);
 }

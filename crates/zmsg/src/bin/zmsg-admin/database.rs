@@ -36,6 +36,16 @@ pub(crate) struct Opened {
 }
 
 impl Database {
+    /// The database of a URL.
+    pub(crate) fn at(url: String) -> Self {
+        Self::of(Some(url), None)
+    }
+
+    /// What was given on the command line.
+    pub(crate) fn of(url: Option<String>, config: Option<PathBuf>) -> Self {
+        Self { url, config }
+    }
+
     /// Opens what is there, to look at it or to change what running engines do not mind.
     pub(crate) async fn open(&self) -> Result<Opened> {
         let config = self.config()?;

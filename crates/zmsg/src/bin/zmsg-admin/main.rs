@@ -1,9 +1,10 @@
-//! Administration from the command line: migrations, dead letters, nodes, filters, and what is
-//! wrong with servers.
+//! Administration from the command line: migrations, dead letters, queues, nodes, filters, and what
+//! is wrong with servers.
 
 mod database;
 mod migrate;
 mod dead;
+mod queue;
 mod nodes;
 mod adopt;
 
@@ -18,9 +19,13 @@ use crate::database::Database;
 use crate::dead::Dead;
 use crate::migrate::Migrate;
 use crate::nodes::Nodes;
+use crate::queue::Queue;
 
 #[derive(Debug, Parser)]
-#[command(name = "zmsg-admin", about = "Migrations, dead letters, nodes and servers of zmsg")]
+#[command(
+    name = "zmsg-admin",
+    about = "Migrations, dead letters, queues, nodes and servers of zmsg"
+)]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -37,6 +42,11 @@ enum Command {
     DeadLetters {
         #[command(subcommand)]
         action: Dead,
+    },
+    /// Show task queues and their tasks, act on single tasks, pause and resume queues.
+    Queue {
+        #[command(subcommand)]
+        action: Queue,
     },
     /// List and free the node numbers of ids that processes hold in the database.
     Nodes {
@@ -74,6 +84,7 @@ async fn main() -> ExitCode {
     let done = match Args::parse().command {
         Command::Migrate { action } => migrate::run(action).await,
         Command::DeadLetters { action } => dead::run(action).await,
+        Command::Queue { action } => queue::run(action).await,
         Command::Nodes { action } => nodes::run(action).await,
         Command::DistrustFilters { database } => distrust(&database).await,
         Command::Adopt { directory, config } => adopt::run(&directory, &config).await,

@@ -6,6 +6,7 @@ if not holds(task, ARGV[3]) then
 end
 local ends = now + tonumber(ARGV[4])
 redis.call('ZADD', until_set, ends, id)
--- One of a lane is not here.
-redis.call('ZADD', leases, 'XX', math.ceil(ends / 1000), id)
+if tonumber(redis.call('ZSCORE', leases, id) or 0) < NEVER then
+  redis.call('ZADD', leases, math.ceil(ends / 1000), id)
+end
 return 1

@@ -53,6 +53,20 @@ local function join_lane(id, due, number, lane, behind, due_set)
   end
 end
 
+-- Gives a task its place again: the one that it has, or the last.
+local function come_back(id, task, now, lane, behind, due_set, lanes, numbers)
+  if redis.call('ZRANGE', lane, 0, 0)[1] == id then
+    redis.call('ZADD', due_set, now, id)
+  elseif redis.call('ZSCORE', lane, id) then
+    redis.call('ZADD', behind, now, id)
+  else
+    local number = next_number(numbers, now)
+    redis.call('HSET', task, 'zmsg_number', number)
+    redis.call('HSET', lanes, id, redis.call('HGET', task, 'zmsg_lane'))
+    join_lane(id, now, number, lane, behind, due_set)
+  end
+end
+
 -- Takes a task out of its lane, and lets the next one come forward.
 local function leave_lane(id, lane, behind, due_set, lanes)
   redis.call('ZREM', lane, id)

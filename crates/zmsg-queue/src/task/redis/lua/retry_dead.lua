@@ -17,15 +17,7 @@ if #KEYS > 7 then
   local lane, behind, lanes, numbers = unpack(KEYS, 8, 11)
   redis.call('ZADD', scheduled, NEVER, id)
   redis.call('HSET', task, 'state', 'scheduled')
-  if redis.call('ZSCORE', lane, id) then
-    -- The lane has waited for it.
-    redis.call('ZADD', due_set, now, id)
-  else
-    local number = next_number(numbers, now)
-    redis.call('HSET', task, 'zmsg_number', number)
-    redis.call('HSET', lanes, id, redis.call('HGET', task, 'zmsg_lane'))
-    join_lane(id, now, number, lane, behind, due_set)
-  end
+  come_back(id, task, now, lane, behind, due_set, lanes, numbers)
 else
   redis.call('LPUSH', pending, id)
   redis.call('ZADD', due_set, now, id)

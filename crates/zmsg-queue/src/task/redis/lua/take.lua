@@ -69,10 +69,8 @@ for at = 11, #KEYS do
     redis.call('ZREM', due_set, id)
     redis.call('ZADD', held, due, id)
     redis.call('ZADD', until_set, ends, id)
-    if not lane then
-      -- Else asynq would give it to its own workers when the lease has run out.
-      redis.call('ZADD', leases, math.ceil(ends / 1000), id)
-    end
+    -- asynq gives tasks whose leases have run out to its own workers.
+    redis.call('ZADD', leases, lane and NEVER or math.ceil(ends / 1000), id)
     -- A worker of others takes `pending_since` away when it takes a task: with it, the task is ours.
     redis.call('HSET', task, 'state', 'active', 'zmsg_attempt', attempt, 'zmsg_lost', lost,
       'pending_since', since or nanoseconds(now), 'zmsg_call', ARGV[4])

@@ -25,9 +25,7 @@ for at = 4, #KEYS do
       'zmsg_call', 'zmsg_timeout', 'zmsg_deadline', 'zmsg_lane', 'zmsg_number'))
   if state == 'active' and since and call and lost_calls[call] then
     redis.call('ZADD', until_set, ends, id)
-    if not lane then
-      redis.call('ZADD', leases, math.ceil(ends / 1000), id)
-    end
+    redis.call('ZADD', leases, lane and NEVER or math.ceil(ends / 1000), id)
     redis.call('HSET', task, 'zmsg_call', token)
     answer[#answer + 1] = { id, message, tonumber(attempt), tonumber(lost), tonumber(created or now), ends,
       timeout or '', deadline or '', lane or '', number or '' }

@@ -1,0 +1,37 @@
+-- What acts on one task begin with. KEYS: task, pending, active, scheduled, retry, archived, completed,
+-- lease, due, held, until; then of a task of a lane the lane, behind, lanes, numbers.
+-- ARGV: now or nothing, id, the state in which it was seen.
+local task, pending, active, scheduled, retry, archived, completed, leases, due_set, held, until_set, lane,
+  behind, lanes, numbers = unpack(KEYS)
+local now, id, state = moment(ARGV[1]), ARGV[2], ARGV[3]
+local places = { scheduled = scheduled, retry = retry, archived = archived, completed = completed }
+
+-- Whether its worker has left it.
+local function is_left()
+  local until_ms = redis.call('ZSCORE', until_set, id)
+  if until_ms then
+    return tonumber(until_ms) <= now
+  end
+  local until_s = redis.call('ZSCORE', leases, id)
+  return until_s and tonumber(until_s) <= now / 1000 - 30
+end
+
+-- Takes it from where it stands. False if it stands elsewhere by now, or a worker holds it.
+local function lift()
+  if redis.call('HGET', task, 'state') ~= state then
+    return false
+  end
+  if state == 'pending' then
+    redis.call('LREM', pending, -1, id)
+  elseif places[state] then
+    redis.call('ZREM', places[state], id)
+  elseif state == 'active' and is_left() then
+    let_go(id, active, leases, held, until_set)
+    redis.call('HINCRBY', task, 'zmsg_lost', 1)
+  else
+    return false
+  end
+  redis.call('ZREM', due_set, id)
+  return true
+end
+
