@@ -5,8 +5,6 @@ use serde::{Deserialize, Serialize};
 use zmsg_core::{Error, ErrorKind, Result, Statement};
 use zmsg_store::{Expect, Otherwise, Step};
 
-use crate::seal;
-
 /// The queue of the delayed route.
 pub(crate) const QUEUE: &str = "default";
 
@@ -117,10 +115,10 @@ pub(crate) fn decode(stored: &[u8]) -> Result<Payload> {
     }
 }
 
-/// What a task does, for a person: its kind, keys and statements, never its binds. Whether it is signed
-/// is not looked at.
-pub(crate) fn summary(kind: &str, stored: &[u8]) -> String {
-    match decode(seal::unverified(stored)) {
+/// What a task does, for a person: its kind, keys and statements, never its binds.
+pub(crate) fn summary(kind: &str, payload: Result<Payload>) -> String {
+    let kind = kind.escape_debug();
+    match payload {
         Ok(Payload::Write { keys, steps }) => {
             let texts: Vec<_> = steps.iter().map(|step| step.statement.text.as_str()).collect();
             format!("{kind} {}: {}", keys.join(", "), texts.join("; "))

@@ -19,17 +19,9 @@ use crate::write::{Writer, lost};
 #[derive(Debug, Clone)]
 pub struct DeadLetters {
     periodic: zmsg_aggregate::DeadLetters,
-    delayed: Vec<DelayedLetters>,
+    delayed: Vec<NamedQueue>,
     /// Of a running engine, whose filter and caches have to follow a retry.
     writer: Option<Arc<Writer>>,
-}
-
-/// The dead letters of one task queue.
-#[derive(Debug, Clone)]
-struct DelayedLetters {
-    queue: Arc<dyn TaskQueue>,
-    /// Those under this name alone, where others have theirs beside; else all.
-    name: Option<String>,
 }
 
 /// Which dead letter: `periodic:` or `delayed:`, and a UUID.
@@ -57,19 +49,15 @@ pub struct DeadLetter {
 impl DeadLetters {
     /// The dead letters of a store and a queue, without an engine: for administration.
     pub fn of(store: Arc<dyn SqlStore>, queue: Arc<dyn TaskQueue>) -> Self {
-        let delayed = vec![DelayedLetters { queue, name: None }];
+        let delayed = vec![NamedQueue::plain(queue, codec::QUEUE)];
         Self { periodic: zmsg_aggregate::DeadLetters::new(store), delayed, writer: None }
     }
 
     pub(crate) fn new(zmsg: &Zmsg) -> Self {
         let inner = &zmsg.inner;
-        let letters = |named: &NamedQueue| DelayedLetters {
-            queue: Arc::clone(&named.queue),
-            name: named.has_others().then(|| named.name.clone()),
-        };
         Self {
             periodic: zmsg_aggregate::DeadLetters::new(Arc::clone(&inner.closing.store)),
-            delayed: inner.writer.queues().map(letters).collect(),
+            delayed: inner.writer.queues().cloned().collect(),
             writer: Some(Arc::clone(&inner.writer)),
         }
     }
@@ -89,11 +77,13 @@ impl DeadLetters {
                 at: dead.created,
             })
             .collect();
-        for DelayedLetters { queue, name } in &self.delayed {
-            let delayed = queue.dead_letters(name.as_deref(), None, limit).await?;
+        for named in &self.delayed {
+            // Of a queue that others use too, those under our name alone.
+            let name = named.has_others().then_some(named.name.as_str());
+            let delayed = named.queue.dead_letters(name, None, limit).await?;
             all.extend(delayed.into_iter().map(|dead| DeadLetter {
                 id: DeadLetterId::Delayed(dead.id),
-                summary: codec::summary(&dead.kind, &dead.payload),
+                summary: named.envelope.summary(&dead),
                 cause: dead.cause,
                 at: dead.died,
             }));
@@ -110,8 +100,8 @@ impl DeadLetters {
         match id {
             DeadLetterId::Periodic(id) => self.retry_periodic(id).await,
             DeadLetterId::Delayed(id) => {
-                for DelayedLetters { queue, .. } in &self.delayed {
-                    if queue.retry_dead(id).await? {
+                for named in &self.delayed {
+                    if named.queue.retry_dead(id).await? {
                         return Ok(true);
                     }
                 }
@@ -149,8 +139,8 @@ impl DeadLetters {
         match id {
             DeadLetterId::Periodic(id) => self.periodic.drop(id).await,
             DeadLetterId::Delayed(id) => {
-                for DelayedLetters { queue, .. } in &self.delayed {
-                    if queue.drop_dead(id).await? {
+                for named in &self.delayed {
+                    if named.queue.drop_dead(id).await? {
                         return Ok(true);
                     }
                 }

@@ -112,10 +112,13 @@ impl ReceiptUpkeep {
         Ok(())
     }
 
-    /// The node that ended the task could not take the value out of the cache of this one.
+    /// The node that ended the task could not take the value out of the cache of this one. Of a task
+    /// that is gone without an effect, as after a Redis that forgot it, nobody has taken it out at all.
     async fn settle(&self, id: TaskId, outcome: Result<()>) {
-        if let Some(key) = self.pending.key(id).filter(|_| self.shared) {
-            self.applier.forget_here(&key);
+        match self.pending.key(id) {
+            Some(key) if outcome.is_err() => drop(self.applier.invalidate(&[key]).await),
+            Some(key) if self.shared => self.applier.forget_here(&key),
+            _ => {}
         }
         self.pending.settle(id, outcome);
     }

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use zmsg_core::{Error, ErrorKind, Result, TaskId, UnixMillis};
-use zmsg_queue::{LeasedTask, NewTask};
+use zmsg_queue::{DeadTask, LeasedTask, NewTask};
 
 use crate::codec::{self, Payload};
 use crate::config::Secret;
@@ -60,8 +60,20 @@ impl Envelope {
     pub(crate) fn open(&self, task: &LeasedTask, now: UnixMillis) -> Result<Payload> {
         match self {
             Self::Plain => codec::decode(&task.payload),
-            Self::Signed(seal) => codec::decode(seal.open(task, now)?),
+            Self::Signed(seal) => codec::decode(seal.open(&Stored::from(task), now)?),
         }
+    }
+
+    /// What a dead letter would have done, for a person. Of one that is not ours only that is said: it
+    /// may be made to harm whoever decodes it.
+    pub(crate) fn summary(&self, task: &DeadTask) -> String {
+        let payload = match self {
+            Self::Plain => codec::decode(&task.payload),
+            Self::Signed(seal) => {
+                seal.verify(&Stored::from(task)).and_then(|(_, payload)| codec::decode(payload))
+            }
+        };
+        codec::summary(&task.kind, payload)
     }
 }
 
@@ -104,21 +116,8 @@ impl Seal {
         NewTask { payload: Bytes::from(sealed), ..task }
     }
 
-    fn open<'a>(&self, task: &'a LeasedTask, now: UnixMillis) -> Result<&'a [u8]> {
-        let Some(Sealed { accepted, signature, payload }) = Sealed::read(&task.payload) else {
-            return Err(refused("a task without a signature in a queue whose tasks have one"));
-        };
-        let LeasedTask { id, queue, kind, .. } = task;
-        let signed = Signed { id: *id, queue, kind, accepted, payload };
-        let keys = [Some(&self.key), self.previous.as_ref()];
-        // `verify_slice` takes as long whatever differs.
-        let is_ours = |key| signed.by(key).verify_slice(signature).is_ok();
-        if !keys.into_iter().flatten().any(is_ours) {
-            return Err(refused(
-                "the signature of a task is wrong: it was changed, or it is not by an engine with \
-                 this queue.secret",
-            ));
-        }
+    fn open<'a>(&self, task: &Stored<'a>, now: UnixMillis) -> Result<&'a [u8]> {
+        let (accepted, payload) = self.verify(task)?;
         let age = Duration::from_millis(now.saturating_sub(accepted));
         if age >= self.retention {
             let why = "the task is older than queue.inbox_retention, so nobody knows whether it has \
@@ -129,11 +128,25 @@ impl Seal {
         }
         Ok(payload)
     }
-}
 
-/// The payload without its envelope, whoever made it: for people to look at.
-pub(crate) fn unverified(stored: &[u8]) -> &[u8] {
-    Sealed::read(stored).map_or(stored, |sealed| sealed.payload)
+    /// When a task of ours was accepted, and its payload.
+    fn verify<'a>(&self, task: &Stored<'a>) -> Result<(UnixMillis, &'a [u8])> {
+        let Some(Sealed { accepted, signature, payload }) = Sealed::read(task.payload) else {
+            return Err(refused("a task without a signature in a queue whose tasks have one"));
+        };
+        let Stored { id, queue, kind, .. } = *task;
+        let signed = Signed { id, queue, kind, accepted, payload };
+        let keys = [Some(&self.key), self.previous.as_ref()];
+        // `verify_slice` takes as long whatever differs.
+        let is_ours = |key| signed.by(key).verify_slice(signature).is_ok();
+        if !keys.into_iter().flatten().any(is_ours) {
+            return Err(refused(
+                "the signature of a task is wrong: it was changed, or it is not by an engine with \
+                 this queue.secret",
+            ));
+        }
+        Ok((accepted, payload))
+    }
 }
 
 fn keyed(path: &'static str, secret: &Secret) -> Result<Hmac<Sha256>> {
@@ -149,7 +162,27 @@ fn refused(why: &'static str) -> Error {
     Error::new(ErrorKind::Corrupted, why)
 }
 
-/// What stands in the queue.
+/// A task as its queue shows it.
+struct Stored<'a> {
+    id: TaskId,
+    queue: &'a str,
+    kind: &'a str,
+    payload: &'a [u8],
+}
+
+impl<'a> From<&'a LeasedTask> for Stored<'a> {
+    fn from(task: &'a LeasedTask) -> Self {
+        Self { id: task.id, queue: &task.queue, kind: &task.kind, payload: &task.payload }
+    }
+}
+
+impl<'a> From<&'a DeadTask> for Stored<'a> {
+    fn from(task: &'a DeadTask) -> Self {
+        Self { id: task.id, queue: &task.queue, kind: &task.kind, payload: &task.payload }
+    }
+}
+
+/// A payload that is signed.
 struct Sealed<'a> {
     accepted: UnixMillis,
     signature: &'a [u8],

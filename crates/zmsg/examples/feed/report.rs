@@ -30,7 +30,7 @@ pub(crate) fn print(
         expected.writes, store.statements, store.commits,
     );
     println!(
-        "close: {} tasks left in the durable queue for the next start; {} reads came before their deferred write",
+        "close: {} tasks left in the queue for the next start; {} reads came before their deferred write",
         closed.queued, expected.late_reads,
     );
 }

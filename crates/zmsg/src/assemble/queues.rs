@@ -1,6 +1,5 @@
 //! The task queues that a configuration names, and how tasks stand in them.
 
-use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,7 +26,7 @@ pub(crate) struct NamedQueue {
 
 impl NamedQueue {
     /// One that has its server, and so its names, to itself.
-    fn plain(queue: Arc<dyn TaskQueue>, name: &str) -> Self {
+    pub(crate) fn plain(queue: Arc<dyn TaskQueue>, name: &str) -> Self {
         Self { queue, name: name.to_owned(), envelope: Envelope::Plain }
     }
 
@@ -72,18 +71,18 @@ impl WakeUpLoop {
 }
 
 /// What tells all nodes of tasks that were enqueued past their queue.
-#[derive(Clone)]
-pub(crate) struct Wake(Arc<dyn Fn() + Send + Sync>);
+#[derive(Debug, Clone)]
+pub(crate) enum Wake {
+    #[cfg(feature = "redis")]
+    ByRedis(Arc<zmsg_queue::ToldQueue>),
+}
 
 impl Wake {
     pub(crate) fn all(&self) {
-        (self.0)();
-    }
-}
-
-impl fmt::Debug for Wake {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Wake")
+        match *self {
+            #[cfg(feature = "redis")]
+            Self::ByRedis(ref queue) => queue.tell(),
+        }
     }
 }
 
@@ -210,12 +209,9 @@ fn told_by_redis(
 ) -> Result<Queues> {
     let redis = servers.redis("queue.backend")?;
     let told = zmsg_queue::ToldQueue::new(queue, Arc::clone(clock), redis, "tasks");
-    let (wake_ups, told) = (told.wake_ups(), Arc::new(told));
-    let wake = Wake(Arc::new({
-        let told = Arc::clone(&told);
-        move || told.tell()
-    }));
-    Ok(Queues { wake: Some(wake), ..Queues::one(told, Some(WakeUpLoop::Redis(wake_ups))) })
+    let (wake_ups, told) = (WakeUpLoop::Redis(told.wake_ups()), Arc::new(told));
+    let wake = Some(Wake::ByRedis(Arc::clone(&told)));
+    Ok(Queues { wake, ..Queues::one(told, Some(wake_ups)) })
 }
 
 #[cfg(not(feature = "redis"))]

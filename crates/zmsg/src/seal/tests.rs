@@ -155,3 +155,26 @@ fn a_short_key_is_refused_and_no_key_is_shown() {
     assert!(error.to_string().contains("queue.secret"), "{error}");
     assert!(!format!("{:?}", envelope('k', Some('p'))).contains("kkk"));
 }
+
+#[test]
+fn a_dead_letter_that_is_not_ours_is_shown_and_not_decoded() {
+    let dead = |task: NewTask| DeadTask {
+        id: task.id,
+        queue: task.queue,
+        kind: task.kind,
+        payload: task.payload,
+        attempts: 1,
+        cause: String::new(),
+        created: 0,
+        died: 0,
+    };
+    let envelope = envelope('k', None);
+    let ours = envelope.summary(&dead(envelope.close(task(), NOW)));
+    assert_eq!(ours, "zmsg:update t_1: UPDATE t SET n = ? WHERE id = ?");
+    // A write whose bind is an array in an array and so on: whoever decodes it runs out of stack.
+    let mut deep = vec![1, 0, 0, 1, 0, 1];
+    deep.extend([9, 1].repeat(1_000_000));
+    let forged = NewTask { payload: deep.into(), kind: "a\u{1b}[2Jb".into(), ..task() };
+    let shown = envelope.summary(&dead(forged));
+    assert!(shown.contains("without a signature") && !shown.contains('\u{1b}'), "{shown}");
+}

@@ -1,5 +1,6 @@
 //! A delayed write takes effect once, whatever Redis, other nodes and the network do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -182,6 +183,32 @@ async fn an_outbox_beside_a_queue_in_redis_is_worked_from_the_database() {
     assert_eq!(done[0].rows.len(), 1);
     store.close().await.unwrap();
     eventually("the task was applied", async || likes(&zmsg).await == 1).await;
+    close(zmsg).await;
+}
+
+/// A queue that the caller brings is as public as one that the configuration names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_queue_in_redis_that_is_brought_is_signed_as_well_or_refused() {
+    let Some(rig) = Rig::start() else { return };
+    let raw = rig.raw().await;
+    let mut config = rig.config("engine");
+    config.queue.backend = zmsg::QueueBackend::Sql;
+    let secret = config.queue.secret.take();
+    let open = async |config| Zmsg::builder(config).queue(Arc::new(raw.queue())).open().await;
+    let error = open(config.clone()).await.unwrap_err();
+    assert!(error.to_string().contains("queue.secret"), "{error}");
+    config.queue.secret = secret;
+    let zmsg = open(config).await.unwrap();
+    let put = zmsg::sql("INSERT INTO zmsg_data (id, data) VALUES (?, ?)", ("note_1", &b"x"[..]));
+    let write = zmsg.cache_and_delay_store("note_1", "x", put).delay(Duration::from_secs(1));
+    let receipt = write.await.unwrap();
+    let key = raw.tasks(QUEUE).await.remove(0);
+    let message: Vec<u8> = raw.ask(cmd("HGET").arg(key).arg("msg")).await;
+    let at = message.windows(9).position(|part| part == b"zmsg:save").unwrap() + 9;
+    assert_eq!(message[at], 0x12, "the tag of the payload, then its length, then itself");
+    let length = message[at + 1..].iter().take_while(|byte| **byte >= 0x80).count() + 1;
+    assert_eq!(message[at + 1 + length], 2, "the version of what is signed");
+    receipt.applied().await.unwrap();
     close(zmsg).await;
 }
 

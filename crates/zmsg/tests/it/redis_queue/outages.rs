@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use zmsg::redis::redis::cmd;
 use zmsg::{ErrorKind, Level, Zmsg};
 
 use super::{Rig, close, drained, like, likes, number, remembered};
@@ -77,6 +78,25 @@ async fn when_redis_is_back_what_waited_is_done_by_itself() {
     close(zmsg).await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_redis_forgot_answers_its_receipt_and_is_shown_no_longer() {
+    let Some(rig) = Rig::start() else { return };
+    let zmsg = rig.engine().await;
+    let write = zmsg.cache_and_delay_store("feed_1", "new", like());
+    let receipt = write.delay(Duration::from_secs(1)).await.unwrap();
+    assert_eq!(zmsg.get("feed_1").await.unwrap().as_deref(), Some(&b"new"[..]));
+    let raw = rig.raw().await;
+    let _: String = raw.ask(&cmd("FLUSHALL")).await;
+    let error = receipt.applied().await.unwrap_err();
+    assert!(error.to_string().contains("was dropped"), "{error}");
+    assert_eq!(zmsg.get("feed_1").await.unwrap().as_deref(), Some(&b"old"[..]));
+    let receipt = zmsg.cache_and_delay_store("feed_1", "new", like()).await.unwrap();
+    receipt.applied().await.unwrap();
+    drained(&zmsg).await;
+    assert_eq!((likes(&zmsg).await, remembered(&zmsg).await), (1, 1));
+    close(zmsg).await;
+}
+
 /// The queue and L2 are in the same Redis: what L2 missed must not depend on it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_redis_missed_is_removed_there_on_its_return_and_never_written() {
@@ -85,10 +105,9 @@ async fn what_redis_missed_is_removed_there_on_its_return_and_never_written() {
     let _ = zmsg.cache_and_store("feed_1", "one", insert("feed_1", "one")).await.unwrap();
     let raw = rig.raw().await;
     let in_redis = async || -> Option<Vec<u8>> {
-        let keys = zmsg::redis::redis::cmd("KEYS").arg("app:v1:*feed_1").to_owned();
-        let found: Vec<String> = raw.ask(&keys).await;
+        let found: Vec<String> = raw.ask(cmd("KEYS").arg("app:v1:*feed_1")).await;
         let key = found.first()?;
-        raw.ask(zmsg::redis::redis::cmd("GET").arg(key)).await
+        raw.ask(cmd("GET").arg(key)).await
     };
     let holds = |value: Option<Vec<u8>>, text: &str| {
         value.is_some_and(|value| value.windows(text.len()).any(|part| part == text.as_bytes()))
