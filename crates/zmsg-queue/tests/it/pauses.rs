@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -73,6 +74,28 @@ async fn a_pause_is_of_all_nodes_and_outlives_the_process_that_made_it() {
         assert!(queue.lease("default", 9, LEASE).await.unwrap().is_empty());
         assert!(queue.resume("default").await.unwrap());
         assert_eq!(queue.lease("default", 9, LEASE).await.unwrap().len(), 1);
+    }
+}
+
+/// Also not what the queue finds again because its answer never came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dropped_lease_took_is_not_given_while_the_queue_is_paused() {
+    for db in Db::each().await {
+        let queue = node(db.store().await);
+        queue.enqueue_all((0..5).map(|_| task()).collect()).await.unwrap();
+        let dropped = queue.lease("default", 5, LEASE);
+        assert!(dropped.now_or_never().is_none(), "it waits for the database");
+        let taken = async {
+            while queue.stats("default").await.unwrap().leased < 5 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(LEASE / 2, taken).await.expect("the database has done it all the same");
+        assert!(queue.pause("default").await.unwrap());
+        assert!(queue.lease("default", 5, LEASE).await.unwrap().is_empty());
+        assert!(queue.resume("default").await.unwrap());
+        let leased = queue.lease("default", 5, LEASE).await.unwrap();
+        assert_eq!(leased.iter().map(|task| task.attempt).collect::<Vec<_>>(), [1; 5]);
     }
 }
 
