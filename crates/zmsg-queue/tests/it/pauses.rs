@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -76,6 +77,28 @@ async fn a_pause_is_of_all_nodes_and_outlives_the_process_that_made_it() {
     }
 }
 
+/// Also not what the queue finds again because its answer never came.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_dropped_lease_took_is_not_given_while_the_queue_is_paused() {
+    for db in Db::each().await {
+        let queue = node(db.store().await);
+        queue.enqueue_all((0..5).map(|_| task()).collect()).await.unwrap();
+        let dropped = queue.lease("default", 5, LEASE);
+        assert!(dropped.now_or_never().is_none(), "it waits for the database");
+        let taken = async {
+            while queue.stats("default").await.unwrap().leased < 5 {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(LEASE / 2, taken).await.expect("the database has done it all the same");
+        assert!(queue.pause("default").await.unwrap());
+        assert!(queue.lease("default", 5, LEASE).await.unwrap().is_empty());
+        assert!(queue.resume("default").await.unwrap());
+        let leased = queue.lease("default", 5, LEASE).await.unwrap();
+        assert_eq!(leased.iter().map(|task| task.attempt).collect::<Vec<_>>(), [1; 5]);
+    }
+}
+
 /// The one that resumes runs no wake-ups, as a command does not.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_resumed_queue_wakes_the_workers_of_other_nodes() {
@@ -102,13 +125,12 @@ async fn a_resumed_queue_wakes_the_workers_of_other_nodes() {
 async fn listens(store: &dyn zmsg_store::SqlStore) {
     let query = "SELECT 1 FROM pg_stat_activity \
         WHERE datname = current_database() AND query LIKE 'LISTEN%' AND state = 'idle'";
-    for _ in 0..1_000 {
-        if !store.fetch(&Statement::query(query, vec![])).await.unwrap().is_empty() {
-            return;
+    let heard = async {
+        while store.fetch(&Statement::query(query, vec![])).await.unwrap().is_empty() {
+            tokio::task::yield_now().await;
         }
-        sleep(Duration::from_millis(20)).await;
-    }
-    panic!("nobody listens");
+    };
+    timeout(Duration::from_secs(20), heard).await.expect("somebody listens");
 }
 
 #[tokio::test]

@@ -1,3 +1,5 @@
+//! What is signed is opened, and nothing else.
+
 use uuid::Uuid;
 use zmsg_store::Step;
 
