@@ -34,10 +34,11 @@ pub mod conformance;
 
 pub use task::{Act, PAGE_MAX, Place, QUEUES_MAX, QueueSummary, Stage, TaskInfo, TaskInspector};
 pub use task::{
-    DeadTask, Ending, Enqueued, Lane, LanePlace, LeasedTask, MemoryQueueOptions, MemoryTaskQueue,
-    NewTask, OnDead, QueueClock, QueueStats, Rate, ServedQueue, SqlQueueOptions, SqlTaskQueue,
-    TaskHandler, TaskQueue, TaskState, WakeUps, Worker, WorkerCounters, WorkerOptions,
-    WorkerReport, WorkerStats, inbox_purge, inbox_step, is_already_applied, is_lease_lost,
+    Attempts, DeadTask, Ending, Enqueued, Lane, LanePlace, LeasedTask, MemoryQueueOptions,
+    MemoryTaskQueue, NewTask, OnDead, QueueClock, QueueStats, Rate, RunningAttempt, ServedQueue,
+    SqlQueueOptions, SqlTaskQueue, TaskHandler, TaskQueue, TaskState, WakeUps, Worker,
+    WorkerCounters, WorkerOptions, WorkerReport, WorkerStats, inbox_purge, inbox_step,
+    is_already_applied, is_lease_lost,
 };
 #[cfg(feature = "redis")]
-pub use task::{RedisQueueOptions, RedisTaskQueue, RedisWakeUps, ToldQueue};
+pub use task::{RedisPresence, RedisQueueOptions, RedisTaskQueue, RedisWakeUps, ToldQueue};

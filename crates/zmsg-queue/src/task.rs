@@ -22,11 +22,11 @@ pub use queue::TaskQueue;
 pub(crate) use record::pause_until;
 pub use record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
 #[cfg(feature = "redis")]
-pub use redis::{RedisQueueOptions, RedisTaskQueue};
+pub use redis::{RedisPresence, RedisQueueOptions, RedisTaskQueue};
 pub use sql::{QueueClock, SqlQueueOptions, SqlTaskQueue, WakeUps, is_lease_lost};
 #[cfg(feature = "redis")]
 pub use wakeups_redis::{RedisWakeUps, ToldQueue};
 pub use worker::{
-    Ending, Rate, ServedQueue, TaskHandler, Worker, WorkerCounters, WorkerOptions, WorkerReport,
-    WorkerStats,
+    Attempts, Ending, Rate, RunningAttempt, ServedQueue, TaskHandler, Worker, WorkerCounters,
+    WorkerOptions, WorkerReport, WorkerStats,
 };

@@ -14,6 +14,7 @@ mod dead;
 mod kept;
 mod lanes;
 mod pauses;
+mod presence;
 mod inspect;
 mod infos;
 mod acts;
@@ -29,6 +30,7 @@ use zmsg_core::{Clock, Error, ErrorKind, Level, Result, TaskId, UnixMillis};
 use zmsg_redis::Redis;
 
 pub use options::RedisQueueOptions;
+pub use presence::RedisPresence;
 
 use self::keys::Keys;
 use self::lost::LostCalls;

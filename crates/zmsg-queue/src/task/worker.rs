@@ -1,6 +1,7 @@
 //! The loop that leases due tasks and runs them.
 
 mod attempt;
+mod attempts;
 mod counters;
 mod handler;
 mod options;
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use zmsg_core::{Clock, Result};
 
+pub use self::attempts::{Attempts, RunningAttempt};
 pub use self::counters::{WorkerCounters, WorkerStats};
 pub use self::handler::{Ending, TaskHandler};
 pub use self::options::{Rate, ServedQueue, WorkerOptions};
@@ -35,8 +37,9 @@ use super::record::LeasedTask;
 /// - Where the queue offers it, the end of a task is part of the transaction of its effect.
 /// - A handler runs as a task of the tracker: its panic is one failed attempt, and the worker
 ///   lives on.
-/// - A handler that takes longer than `task_timeout` is dropped; its attempt failed. One that
-///   never yields cannot be dropped, and keeps its slot until it does.
+/// - A handler that takes longer than `task_timeout`, or than its task says, is dropped; its attempt failed.
+///   So is one that somebody [cancels](Attempts::cancel). One that never yields cannot be dropped, and keeps
+///   its slot until it does.
 /// - While a handler runs, its lease is extended every third of it. If the lease was lost all
 ///   the same, the handler is dropped and the worker neither completes nor buries the task.
 /// - Errors: data and input that can never work bury the task at once; an unavailable backend
@@ -90,6 +93,16 @@ impl Worker {
     /// The counters, to be read at any time, also after the worker has gone.
     pub fn counters(&self) -> Arc<WorkerCounters> {
         Arc::clone(&self.crew.counters)
+    }
+
+    /// What it runs, to be looked at and stopped at any time.
+    pub fn attempts(&self) -> Arc<Attempts> {
+        Arc::clone(&self.crew.attempts)
+    }
+
+    /// How it works.
+    pub fn options(&self) -> &WorkerOptions {
+        &self.crew.options
     }
 
     /// Leases and runs tasks until `shutdown`. Then it leases no more, waits up to

@@ -41,6 +41,12 @@ func main() {
 	case "delete":
 		fail(inspector.DeleteTask(queue, os.Args[4]))
 		return
+	case "cancel":
+		fail(inspector.CancelProcessing(os.Args[4]))
+		return
+	case "servers":
+		servers(inspector)
+		return
 	}
 	count, err := strconv.Atoi(os.Args[4])
 	fail(err)
@@ -139,6 +145,19 @@ func keep(redis asynq.RedisConnOpt, queue string) {
 	info, err := client.Enqueue(asynq.NewTask("greet", []byte("keep me")), asynq.Queue(queue), asynq.Retention(time.Hour))
 	fail(err)
 	fmt.Println(info.ID)
+}
+
+// Who works, and at what.
+func servers(inspector *asynq.Inspector) {
+	all, err := inspector.Servers()
+	fail(err)
+	for _, server := range all {
+		fmt.Printf("%s %d %v %v %s", server.Host, server.Concurrency, server.Queues, server.StrictPriority, server.Status)
+		for _, worker := range server.ActiveWorkers {
+			fmt.Printf(" %s %s %s %s", worker.TaskID, worker.TaskType, worker.TaskPayload, worker.Queue)
+		}
+		fmt.Println()
+	}
 }
 
 func completed(redis asynq.RedisConnOpt, queue string) {

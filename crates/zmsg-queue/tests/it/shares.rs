@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio::time::sleep;
+use tokio_util::task::TaskTracker;
 use zmsg_core::{Clock, TaskId};
-use zmsg_queue::{NewTask, OnDead, ServedQueue, TaskQueue, TaskState};
+use zmsg_queue::{NewTask, OnDead, ServedQueue, TaskQueue, TaskState, Worker};
 
 use crate::handler::{Event, Scripted};
 use crate::rig::{Rig, slow};
@@ -168,4 +169,39 @@ async fn a_lane_is_worked_in_order_without_polling_whatever_fails() {
     assert_eq!(ids(handler.endings()), expected);
     assert!(rig.clock.wall() - start < 1_000, "as soon as the one before is done");
     worker.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_running_attempt_can_be_looked_at_and_cancelled_and_has_failed_then() {
+    let rig = Rig::new();
+    let handler = Scripted::new(rig.clock.clone(), |task| async move {
+        match task.attempt {
+            1 => std::future::pending().await,
+            _ => Ok(()),
+        }
+    });
+    let id = rig.enqueue(0).await;
+    let (tracker, options) = (TaskTracker::new(), rig.options.clone());
+    let worker = Worker::new(
+        rig.queue.clone(),
+        handler.clone(),
+        rig.clock.clone(),
+        tracker.clone(),
+        options,
+    );
+    let (attempts, counters) = (worker.attempts(), worker.counters());
+    let running = tracker.spawn(worker.run(rig.shutdown.clone()));
+    handler.started(1).await;
+    let seen = attempts.running();
+    assert_eq!(seen.iter().map(|it| it.task.id).collect::<Vec<_>>(), [id]);
+    assert_eq!(seen[0].until - seen[0].begun, 20_000);
+    assert_eq!(attempts.cancel(TaskId::generate()), 0);
+    assert_eq!(attempts.cancel(id), 1);
+    handler.ended(1).await;
+    let stats = counters.read();
+    assert_eq!((stats.cancelled, stats.failed, stats.retried, stats.succeeded), (1, 1, 1, 1));
+    assert_eq!(stats.timed_out, 0);
+    assert!(attempts.running().is_empty());
+    rig.shutdown.cancel();
+    running.await.expect("no panic").expect("a report");
 }

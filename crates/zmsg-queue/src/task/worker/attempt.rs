@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::{AbortOnDropHandle, TaskTracker};
 use zmsg_core::{Backoff, Clock, Error, ErrorKind, Result, UnixMillis};
 
+use super::attempts::{Attempts, RunningAttempt};
 use super::counters::{WorkerCounters, count};
 use super::handler::{Ending, TaskHandler};
 use super::options::WorkerOptions;
@@ -27,6 +28,7 @@ pub(super) struct Crew {
     pub(super) tracker: TaskTracker,
     pub(super) options: WorkerOptions,
     pub(super) counters: Arc<WorkerCounters>,
+    pub(super) attempts: Arc<Attempts>,
     /// A task of a lane has ended: the next one may be due.
     pub(super) onward: Notify,
     /// The worker's patience has ended: everything is given back.
@@ -40,6 +42,7 @@ enum Ended {
     Handled(Result<Ending>),
     LeaseLost,
     GivenUp,
+    Cancelled,
 }
 
 /// What the queue says of the end of an attempt.
@@ -64,9 +67,9 @@ impl Crew {
         tracker: TaskTracker,
         options: WorkerOptions,
     ) -> Self {
-        let (counters, onward) = (Arc::default(), Notify::new());
+        let (counters, attempts, onward) = (Arc::default(), Arc::default(), Notify::new());
         let (give_up, leave) = (CancellationToken::new(), CancellationToken::new());
-        Self { queue, handler, clock, tracker, options, counters, onward, give_up, leave }
+        Self { queue, handler, clock, tracker, options, counters, attempts, onward, give_up, leave }
     }
 
     /// Runs the handler and settles the task.
@@ -89,6 +92,11 @@ impl Crew {
                     return self.lost(&task);
                 }
                 Ended::GivenUp => return self.give_back(&task).await,
+                Ended::Cancelled => {
+                    count(&self.counters.cancelled);
+                    let why = "somebody cancelled the attempt";
+                    Verdict::of(&task, Err(Error::new(ErrorKind::Unexpected, why)))
+                }
             }
         };
         zmsg_core::fail_point!("zmsg-queue::attempt::handled");
@@ -111,10 +119,14 @@ impl Crew {
             }
         });
         let mut work = AbortOnDropHandle::new(work);
+        let begun = self.clock.wall();
+        let until = lease_end(begun, limit);
+        let place = self.attempts.begin(RunningAttempt { task: Arc::clone(task), begun, until });
         let dropped = tokio::select! {
             biased;
             joined = &mut work => return Ended::Handled(self.handled(joined)),
             () = self.give_up.cancelled() => Ended::GivenUp,
+            () = place.stop.cancelled() => Ended::Cancelled,
             () = sleep(limit) => Ended::Handled(Err(too_slow(limit))),
             () = self.keep_lease(task) => Ended::LeaseLost,
         };

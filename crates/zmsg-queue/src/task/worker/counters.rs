@@ -13,6 +13,7 @@ pub struct WorkerCounters {
     pub(super) lease_lost: AtomicU64,
     pub(super) panicked: AtomicU64,
     pub(super) timed_out: AtomicU64,
+    pub(super) cancelled: AtomicU64,
     pub(super) unsettled: AtomicU64,
     pub(super) processed: AtomicU64,
 }
@@ -38,6 +39,8 @@ pub struct WorkerStats {
     pub panicked: u64,
     /// Handlers that took too long.
     pub timed_out: u64,
+    /// Handlers that somebody stopped.
+    pub cancelled: u64,
     /// Attempts whose end the queue did not take; their tasks come back by their leases.
     pub unsettled: u64,
 }
@@ -56,6 +59,7 @@ impl WorkerCounters {
             lease_lost: read(&self.lease_lost),
             panicked: read(&self.panicked),
             timed_out: read(&self.timed_out),
+            cancelled: read(&self.cancelled),
             unsettled: read(&self.unsettled),
         }
     }

@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, OnceLock};
 
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use zmsg_core::{Clock as _, Error, ErrorKind, SystemClock, TaskId};
 use zmsg_queue::{
-    Act, Enqueued, LeasedTask, NewTask, RedisQueueOptions, RedisTaskQueue, Stage, TaskInspector,
-    TaskQueue,
+    Act, Enqueued, LeasedTask, NewTask, RedisPresence, RedisQueueOptions, RedisTaskQueue,
+    ServedQueue, Stage, TaskInspector, TaskQueue, Worker, WorkerOptions,
 };
 use zmsg_testbed::private::{PrivateRedis, RedisOptions as PrivateOptions};
 
 use super::{LEASE, connect};
+use crate::handler::Scripted;
 
 /// The program, built once; `None`, and said so, without Go or without its modules.
 fn program() -> Option<PathBuf> {
@@ -36,6 +39,11 @@ fn program() -> Option<PathBuf> {
         }
     };
     BUILT.get_or_init(build).clone()
+}
+
+fn connected(server: &PrivateRedis) -> RedisTaskQueue {
+    let redis = connect(&server.url());
+    RedisTaskQueue::new(redis, Arc::new(SystemClock), RedisQueueOptions::default())
 }
 
 struct Other {
@@ -289,4 +297,53 @@ async fn tasks_of_asynq_that_nobody_here_has_seen_are_shown_by_name_and_acted_up
     assert_eq!((&seen["pending"], &seen["scheduled"]), (&2.into(), &0.into()), "{seen}");
     other.run("enqueue", 4).await;
     assert_eq!(other.leased(6).await.len(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_inspector_of_asynq_sees_who_works_at_what_and_stops_an_attempt() {
+    let Some(other) = Other::start().await else { return };
+    let work = task("hello");
+    let id = work.id;
+    other.queue.enqueue(work).await.unwrap();
+    let handler = Scripted::new(Arc::new(SystemClock), |_| std::future::pending());
+    let queues = vec![ServedQueue::new("default").weight(3), ServedQueue::new("low")];
+    let options =
+        WorkerOptions { queues, strict: true, concurrency: 7, ..WorkerOptions::default() };
+    let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
+    let (queue, clock) = (Arc::new(other.queue), Arc::new(SystemClock));
+    let worker =
+        Worker::new(queue.clone(), handler.clone(), clock, tracker.clone(), options.clone());
+    let (attempts, counters) = (worker.attempts(), worker.counters());
+    let presence = RedisPresence::new(queue.clone(), &worker, "here");
+    let running = tracker.spawn(worker.run(shutdown.clone()));
+    handler.started(1).await;
+    // After the attempt has begun: it is shown at once, and not with the next beat.
+    let shown = tracker.spawn(presence.run(shutdown.clone()));
+    let other = Other { queue: connected(&other.server), ..other };
+    let expected = format!("here 7 map[default:3 low:1] true active {} greet hello default", id.0);
+    let seen = async {
+        while other.run("servers", 0).await != [expected.as_str()] {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LEASE, seen).await.expect("it is shown");
+    assert_eq!(attempts.running().len(), 1);
+    let stopped = async {
+        // Nobody hears what is said before he listens.
+        while counters.read().cancelled == 0 {
+            other.run_on("cancel", &id.0.to_string()).await;
+        }
+    };
+    tokio::time::timeout(LEASE, stopped).await.expect("it is stopped");
+    let settled = async {
+        while counters.read().retried == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LEASE, settled).await.expect("it is given back");
+    assert_eq!(queue.task(None, id).await.unwrap().unwrap().attempts_spent, 1, "it has failed");
+    shutdown.cancel();
+    shown.await.unwrap().unwrap();
+    assert!(other.run("servers", 0).await.is_empty(), "it has said goodbye");
+    running.await.unwrap().unwrap();
 }
