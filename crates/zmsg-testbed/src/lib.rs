@@ -10,7 +10,7 @@
 //! # }
 //! ```
 //!
-//! `ZMSG_TEST_REQUIRE=postgres,redis,binaries` turns leaving out into failing. Functions of this
+//! `ZMSG_TEST_REQUIRE=postgres,redis,binaries,go` turns leaving out into failing. Functions of this
 //! crate panic when a server that should be there does not work: they are called by tests.
 
 mod required;

@@ -11,7 +11,8 @@ pub const POSTGRES_URL: &str = "ZMSG_TEST_POSTGRES_URL";
 /// The variable that holds the URL of the Redis server of the tests. Nobody flushes it.
 pub const REDIS_URL: &str = "ZMSG_TEST_REDIS_URL";
 
-/// The variable that names what must be there: `postgres`, `redis`, `binaries`, separated by commas.
+/// The variable that names what must be there: `postgres`, `redis`, `binaries`, `go`, separated by
+/// commas.
 pub const REQUIRE: &str = "ZMSG_TEST_REQUIRE";
 
 /// Something that a test may need.
@@ -23,6 +24,8 @@ pub enum Requirement {
     Redis,
     /// The programs of servers, to start and kill processes of one's own.
     Binaries,
+    /// A Go toolchain, and the modules that the tests with programs in Go use.
+    Go,
 }
 
 impl Requirement {
@@ -33,6 +36,7 @@ impl Requirement {
             Self::Postgres => "postgres",
             Self::Redis => "redis",
             Self::Binaries => "binaries",
+            Self::Go => "go",
         }
     }
 
@@ -74,7 +78,9 @@ mod tests {
     fn a_requirement_is_named_whole_and_spaces_do_not_matter() {
         assert!(names("postgres, redis", Requirement::Redis));
         assert!(names("binaries", Requirement::Binaries));
+        assert!(names("redis,go", Requirement::Go));
         assert!(!names("postgresql,redis-server", Requirement::Postgres));
+        assert!(!names("golang", Requirement::Go));
         assert!(!names("", Requirement::Redis));
     }
 }

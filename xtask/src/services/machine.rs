@@ -98,10 +98,13 @@ impl fmt::Display for Machine {
         writeln!(f, "{POSTGRES_URL} is set: {}", yes(self.postgres_url.is_some()))?;
         writeln!(f, "{REDIS_URL} is set: {}", yes(self.redis_url.is_some()))?;
         writeln!(f, "Docker engine with compose: {}", yes(self.docker))?;
-        let Binaries { postgres, redis, pgbouncer } = &self.binaries;
-        for (name, found) in
-            [("PostgreSQL", postgres), ("redis-server", redis), ("pgbouncer", pgbouncer)]
-        {
+        let Binaries { postgres, redis, pgbouncer, go } = &self.binaries;
+        for (name, found) in [
+            ("PostgreSQL", postgres),
+            ("redis-server", redis),
+            ("pgbouncer", pgbouncer),
+            ("go", go),
+        ] {
             let shown =
                 found.as_ref().map_or("not found".into(), |path| path.display().to_string());
             writeln!(f, "{name}: {shown}")?;

@@ -116,6 +116,7 @@ mod tests {
             postgres: Some("/pg/bin".into()),
             redis: Some("/bin/redis-server".into()),
             pgbouncer: Some("/bin/pgbouncer".into()),
+            go: Some("/bin/go".into()),
         }
     }
 

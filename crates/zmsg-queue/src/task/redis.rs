@@ -47,6 +47,8 @@ use super::sql::QueueClock;
 /// - What was enqueued is as durable as Redis is configured to be.
 /// - Tasks are leased to the millisecond. asynq's own sets count in seconds, rounded up: its workers are
 ///   late rather than early.
+/// - What a lease without an answer took is handed out by the next one of this object, as the same
+///   attempt; so is what one took whose future was dropped.
 /// - A completion, a retry and a burial are fenced by the attempt. Workers written in Go are not: one that
 ///   lost its lease may still end a task that another has.
 /// - The bounds are those of each queue. The tasks of one `enqueue_all` go to one queue, and an id is that

@@ -20,6 +20,8 @@ pub struct Binaries {
     pub redis: Option<PathBuf>,
     /// `pgbouncer`.
     pub pgbouncer: Option<PathBuf>,
+    /// `go`, of a toolchain: what builds the programs of tests with Go's asynq.
+    pub go: Option<PathBuf>,
 }
 
 impl Binaries {
@@ -34,6 +36,7 @@ impl Binaries {
             redis: program_in(&path, "redis-server"),
             pgbouncer: program_in(&path, "pgbouncer")
                 .or_else(|| program_in(&[SYSTEM.into()], "pgbouncer")),
+            go: program_in(&path, "go"),
         }
     }
 }

@@ -22,7 +22,7 @@ const DAY_KEPT_S: u64 = 90 * 24 * 3_600;
 /// Others may take what was found before it was leased: so often it is looked again.
 const LOOKS_MAX: usize = 4;
 
-/// So many are looked at for each lease, or more: some may lead nowhere.
+/// So many are looked at, or more, when the first look did not lead to enough.
 const LOOK_AT: usize = 100;
 
 /// Tasks of one lease at most.
@@ -128,12 +128,13 @@ impl RedisTaskQueue {
         }
         // What it takes is lost until it is handed out.
         let mut asked = self.ask(queue, for_);
-        for _ in 0..LOOKS_MAX {
+        for look in 0..LOOKS_MAX {
             let wanted = max - leased.len();
             if wanted == 0 {
                 break;
             }
-            let found = self.candidates(&keys, wanted.max(LOOK_AT)).await?;
+            let window = if look == 0 { wanted } else { wanted.max(LOOK_AT) };
+            let found = self.candidates(&keys, window).await?;
             if found.is_empty() {
                 if leased.is_empty() {
                     self.heal_a_lane(&keys).await?;
@@ -148,6 +149,9 @@ impl RedisTaskQueue {
             self.leave_lanes(&keys, &gone).await?;
             for task in taken {
                 leased.extend(self.leased(queue, &keys, task).await?);
+            }
+            if found.len() < window {
+                break; // That was all there is.
             }
         }
         asked.handed_out();

@@ -178,6 +178,7 @@ mod tests {
     #[test]
     fn a_call_is_lost_for_as_long_as_its_lease_unless_it_was_handed_out() {
         let (calls, clock) = (LostCalls::default(), ManualClock::new(0));
+        let now = clock.coarse();
         let away = || Error::new(ErrorKind::Unavailable, "away");
         let mut done = asked(&calls, &clock, "a");
         done.look(&ids(0, 3));
@@ -186,7 +187,7 @@ mod tests {
         refused.look(&ids(0, 3));
         refused.refused(&Err::<(), _>(away().temporary()));
         drop(refused);
-        assert!(calls.take("a", 0).is_none());
+        assert!(calls.take("a", now).is_none());
 
         let mut dropped = asked(&calls, &clock, "a");
         let first = dropped.look(&ids(0, 3));
@@ -195,13 +196,12 @@ mod tests {
         let second = unknown.look(&ids(2, 5));
         unknown.refused(&Err::<(), _>(away().outcome_unknown()));
         drop(unknown);
-        assert!(calls.take("b", 0).is_none());
-        let begun = clock.coarse();
-        let lost = calls.take("a", begun + 29_999).unwrap();
+        assert!(calls.take("b", now).is_none());
+        let lost = calls.take("a", now + 29_999).unwrap();
         assert_eq!((lost.tokens.as_slice(), &lost.ids), (&[first, second][..], &ids(0, 5)));
-        assert!(calls.take("a", begun + 29_999).is_none(), "it is in one hand at a time");
+        assert!(calls.take("a", now + 29_999).is_none(), "it is in one hand at a time");
         calls.put(lost);
-        assert!(calls.take("a", begun + 30_000).is_none());
+        assert!(calls.take("a", now + 30_000).is_none());
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
             let mut asked = asked(&calls, &clock, "a");
             tokens.push(asked.look(&ids(call * 10, call * 10 + 20)));
         }
-        let lost = calls.take("a", 0).unwrap();
+        let lost = calls.take("a", clock.coarse()).unwrap();
         assert_eq!((lost.tokens.len(), lost.tokens[0]), (TOKENS_MAX, tokens[0]));
         assert_eq!(lost.tokens[1..], tokens[200 - TOKENS_MAX + 1..]);
         assert_eq!(lost.ids, ids(2_010 - IDS_MAX, 2_010));

@@ -12,6 +12,7 @@ use zmsg_queue::{
     Act, Enqueued, LeasedTask, NewTask, RedisPresence, RedisQueueOptions, RedisTaskQueue,
     ServedQueue, Stage, TaskInspector, TaskQueue, Worker, WorkerOptions,
 };
+use zmsg_testbed::Requirement;
 use zmsg_testbed::private::{PrivateRedis, RedisOptions as PrivateOptions};
 
 use super::{LEASE, connect};
@@ -29,11 +30,11 @@ fn program() -> Option<PathBuf> {
             Ok(output) if output.status.success() => Some(target),
             Ok(output) => {
                 let said = String::from_utf8_lossy(&output.stderr).into_owned();
-                eprintln!("left out: tests with asynq: its modules cannot be had: {said}");
+                Requirement::Go.leave_out(&format!("the modules of asynq cannot be had: {said}"));
                 None
             }
             Err(error) => {
-                eprintln!("left out: tests with asynq: there is no Go on this machine: {error}");
+                Requirement::Go.leave_out(&format!("there is no Go on this machine: {error}"));
                 None
             }
         }

@@ -1,0 +1,336 @@
+//! The task queue in Redis: how fast tasks go in, beside the bare script, and how fast a worker takes
+//! them, beside the `asynq` crate and, where there is Go, Go's asynq on the same tasks.
+//!
+//! Everything in one run on a server of its own; the ways take turns and figures are medians. A worker's
+//! time is from its start to its last task.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use tokio::runtime::Runtime;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use zmsg_core::{Result, SystemClock, TaskId};
+use zmsg_queue::{
+    LeasedTask, NewTask, RedisQueueOptions, RedisTaskQueue, TaskHandler, TaskQueue, Worker,
+    WorkerOptions,
+};
+use zmsg_redis::redis::aio::MultiplexedConnection;
+use zmsg_redis::redis::{Client, Cmd, Script, cmd};
+use zmsg_redis::{Redis, RedisOptions};
+use zmsg_testbed::private::{PrivateRedis, RedisOptions as PrivateOptions};
+
+const ROUNDS: usize = 5;
+const CONCURRENCY: usize = 64;
+const TASKS: usize = 20_000;
+/// The `asynq` crate is too slow for as many.
+const TASKS_CRATE: usize = 4_000;
+
+const ENQUEUE: &str = concat!(
+    include_str!("../crates/zmsg-queue/src/task/redis/lua/prelude.lua"),
+    include_str!("../crates/zmsg-queue/src/task/redis/lua/enqueue.lua"),
+);
+
+/// The server, and both ways to it.
+struct Bench {
+    runtime: Runtime,
+    url: String,
+    redis: Redis,
+    queue: Arc<RedisTaskQueue>,
+    bare: MultiplexedConnection,
+    _server: PrivateRedis,
+}
+
+impl Bench {
+    fn start() -> Option<Self> {
+        let server = PrivateRedis::start(PrivateOptions::new())?;
+        let (runtime, url) = (runtime(), server.url());
+        let mut options = RedisOptions::from_url(&url).unwrap();
+        options.deadline = Duration::from_secs(10);
+        let redis = {
+            let _inside = runtime.enter();
+            Redis::open(options, &TaskTracker::new()).unwrap()
+        };
+        let (clock, options) = (Arc::new(SystemClock), RedisQueueOptions::default());
+        let queue = Arc::new(RedisTaskQueue::new(redis.clone(), clock, options));
+        let client = Client::open(url.as_str()).unwrap();
+        let bare = runtime.block_on(client.get_multiplexed_async_connection()).unwrap();
+        Some(Self { runtime, url, redis, queue, bare, _server: server })
+    }
+
+    fn empty(&self) {
+        self.runtime.block_on(self.redis.query::<()>(&cmd("FLUSHALL"))).unwrap();
+    }
+}
+
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+fn task() -> NewTask {
+    NewTask::new(TaskId::generate(), "noop", &b"a payload of a few bytes"[..])
+}
+
+fn median(mut figures: Vec<f64>) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
+}
+
+/// The bare script with what the queue sends for a task; the message of one task is that of another
+/// but for the id.
+#[derive(Clone)]
+struct Bare {
+    connection: MultiplexedConnection,
+    digest: Arc<str>,
+    message: Arc<[u8]>,
+    at: usize,
+}
+
+impl Bare {
+    fn of(bench: &Bench) -> Self {
+        let first = task();
+        let id = first.id.0.to_string();
+        let message: Vec<u8> = bench.runtime.block_on(async {
+            bench.queue.enqueue(first).await.unwrap();
+            let mut get = cmd("HGET");
+            get.arg(format!("asynq:{{default}}:t:{id}")).arg("msg");
+            bench.redis.query(&get).await.unwrap()
+        });
+        let at = message.windows(id.len()).position(|part| part == id.as_bytes()).unwrap();
+        let digest = Script::new(ENQUEUE).get_hash().into();
+        Self { connection: bench.bare.clone(), digest, message: message.into(), at }
+    }
+
+    fn call(&self) -> Cmd {
+        let id = TaskId::generate().0.to_string();
+        let mut message = self.message.to_vec();
+        message[self.at..self.at + id.len()].copy_from_slice(id.as_bytes());
+        let mut call = cmd("EVALSHA");
+        call.arg(&*self.digest).arg(6);
+        for key in ["pending", "active", "scheduled", "retry"] {
+            call.arg(format!("asynq:{{default}}:{key}"));
+        }
+        call.arg("zmsg:{default}:due").arg(format!("asynq:{{default}}:t:{id}"));
+        call.arg("").arg(1_000_000).arg(id).arg(message).arg(0);
+        call
+    }
+
+    async fn enqueue(&mut self) {
+        let answer: Vec<i64> = self.call().query_async(&mut self.connection).await.unwrap();
+        assert_eq!(answer[1..], [1]);
+    }
+}
+
+/// Enqueues per second, from so many tasks at once.
+fn share<E>(bench: &Bench, tasks: usize, each: usize, enqueue: impl Fn() -> E) -> f64
+where
+    E: Enqueues,
+{
+    bench.empty();
+    let began = Instant::now();
+    bench.runtime.block_on(async {
+        let mut running = JoinSet::new();
+        for _ in 0..tasks {
+            running.spawn(enqueue().times(each));
+        }
+        running.join_all().await;
+    });
+    (tasks * each) as f64 / began.elapsed().as_secs_f64()
+}
+
+/// What enqueues one task after the other.
+trait Enqueues: Send + 'static {
+    fn times(self, count: usize) -> impl Future<Output = ()> + Send;
+}
+
+impl Enqueues for Bare {
+    async fn times(mut self, count: usize) {
+        for _ in 0..count {
+            self.enqueue().await;
+        }
+    }
+}
+
+impl Enqueues for Arc<RedisTaskQueue> {
+    async fn times(self, count: usize) {
+        for _ in 0..count {
+            self.enqueue(task()).await.unwrap();
+        }
+    }
+}
+
+fn enqueues(bench: &Bench) {
+    let bare = Bare::of(bench);
+    for tasks in [1, 16, 256] {
+        let each = if tasks == 1 { 3_000 } else { 30_000 / tasks };
+        let (mut own, mut other) = (Vec::new(), Vec::new());
+        for _ in 0..ROUNDS {
+            own.push(share(bench, tasks, each, || Arc::clone(&bench.queue)));
+            other.push(share(bench, tasks, each, || bare.clone()));
+        }
+        let (own, other) = (median(own), median(other));
+        println!(
+            "enqueue, {tasks:3} tasks: zmsg {own:7.0}/s, EVALSHA of the same script {other:7.0}/s: {:.2} of it",
+            own / other
+        );
+    }
+}
+
+fn fill(bench: &Bench, count: usize) {
+    bench.empty();
+    bench.runtime.block_on(async {
+        for _ in 0..count / 500 {
+            bench.queue.enqueue_all((0..500).map(|_| task()).collect()).await.unwrap();
+        }
+    });
+}
+
+/// Counts, and tells of the last.
+#[derive(Debug)]
+struct Count {
+    left: AtomicU64,
+    done: Notify,
+}
+
+impl Count {
+    fn of(tasks: usize) -> Arc<Self> {
+        Arc::new(Self { left: AtomicU64::new(tasks as u64), done: Notify::new() })
+    }
+
+    fn one(&self) {
+        if self.left.fetch_sub(1, Relaxed) == 1 {
+            self.done.notify_one();
+        }
+    }
+}
+
+#[async_trait]
+impl TaskHandler for Count {
+    async fn handle(&self, _task: &LeasedTask) -> Result<()> {
+        self.one();
+        Ok(())
+    }
+}
+
+/// Tasks per second that zmsg's worker takes.
+fn zmsg(bench: &Bench) -> f64 {
+    fill(bench, TASKS);
+    let count = Count::of(TASKS);
+    let options = WorkerOptions { concurrency: CONCURRENCY, ..WorkerOptions::default() };
+    let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
+    let (queue, clock) = (Arc::clone(&bench.queue), Arc::new(SystemClock));
+    let worker = Worker::new(queue, count.clone(), clock, tracker.clone(), options);
+    let began = Instant::now();
+    bench.runtime.block_on(async {
+        let run = tracker.spawn(worker.run(shutdown.clone()));
+        count.done.notified().await;
+        let took = began.elapsed();
+        shutdown.cancel();
+        let report = run.await.unwrap().unwrap();
+        assert_eq!(report.stats.succeeded, TASKS as u64, "{report:?}");
+        TASKS as f64 / took.as_secs_f64()
+    })
+}
+
+struct Noop(Arc<Count>);
+
+#[async_trait]
+impl asynq::server::Handler for Noop {
+    async fn process_task(&self, _task: asynq::task::Task) -> asynq::error::Result<()> {
+        self.0.one();
+        Ok(())
+    }
+}
+
+/// Tasks per second that the worker of the `asynq` crate takes. It cannot be stopped: it goes with its
+/// runtime.
+fn asynq_crate(bench: &Bench) -> f64 {
+    fill(bench, TASKS_CRATE);
+    let (count, runtime) = (Count::of(TASKS_CRATE), runtime());
+    let took = runtime.block_on(async {
+        let at = asynq::backend::RedisConnectionType::single(bench.url.as_str()).unwrap();
+        let config = asynq::config::ServerConfig::new().concurrency(CONCURRENCY);
+        let mut server = asynq::server::Server::new(at, config).await.unwrap();
+        let began = Instant::now();
+        tokio::select! {
+            ended = server.start(Noop(Arc::clone(&count))) => panic!("{ended:?}"),
+            () = count.done.notified() => began.elapsed(),
+        }
+    });
+    runtime.shutdown_background();
+    TASKS_CRATE as f64 / took.as_secs_f64()
+}
+
+/// The program in Go, built once; `None`, and said so, without Go or its modules.
+fn go() -> Option<PathBuf> {
+    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("asynq-worker");
+    let mut build = Command::new("go");
+    build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/go"));
+    match build.args(["build", "-o"]).arg(&target).arg(".").output() {
+        Ok(output) if output.status.success() => Some(target),
+        Ok(output) => {
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            println!("left out: Go's asynq: its modules cannot be had: {said}");
+            None
+        }
+        Err(error) => {
+            println!("left out: Go's asynq: there is no Go on this machine: {error}");
+            None
+        }
+    }
+}
+
+/// Tasks per second that Go's asynq takes.
+fn asynq_go(bench: &Bench, program: &Path) -> f64 {
+    fill(bench, TASKS);
+    let url = format!("{}/0", bench.url.trim_end_matches('/'));
+    let mut worker = Command::new(program);
+    let output = worker.args([url, CONCURRENCY.to_string(), TASKS.to_string()]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let took: u64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
+    TASKS as f64 / Duration::from_nanos(took).as_secs_f64()
+}
+
+fn workers(bench: &Bench) {
+    let program = go();
+    let (mut own, mut other, mut third) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        own.push(zmsg(bench));
+        other.push(asynq_crate(bench));
+        third.extend(program.as_ref().map(|program| asynq_go(bench, program)));
+    }
+    let (own, other) = (median(own), median(other));
+    println!(
+        "worker, {CONCURRENCY} at a time: zmsg {own:6.0} tasks/s, the asynq crate {other:6.0} ({:.1} times it)",
+        own / other
+    );
+    if !third.is_empty() {
+        let third = median(third);
+        println!(
+            "worker, {CONCURRENCY} at a time: Go's asynq {third:6.0} ({:.2} times it)",
+            own / third
+        );
+    }
+}
+
+fn main() {
+    // `cargo xtask bench FILTER` runs all targets: this one has one name.
+    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    if filter.is_some_and(|filter| !"task_queue_redis".contains(&filter)) {
+        return;
+    }
+    let Some(bench) = Bench::start() else {
+        eprintln!("task_queue_redis is left out: redis-server is not on this machine");
+        return;
+    };
+    enqueues(&bench);
+    workers(&bench);
+}
