@@ -17,6 +17,7 @@ use crate::rig::Rig;
 use crate::sql::{LEASE, task};
 
 const HOUR: Duration = Duration::from_secs(3_600);
+const LOOK: Duration = Duration::from_millis(20);
 
 #[tokio::test(start_paused = true)]
 async fn a_worker_of_a_paused_queue_does_not_spin_and_goes_on_at_once() {
@@ -87,7 +88,7 @@ async fn what_a_dropped_lease_took_is_not_given_while_the_queue_is_paused() {
         assert!(dropped.now_or_never().is_none(), "it waits for the database");
         let taken = async {
             while queue.stats("default").await.unwrap().leased < 5 {
-                sleep(Duration::from_millis(20)).await;
+                sleep(LOOK).await;
             }
         };
         timeout(LEASE / 2, taken).await.expect("the database has done it all the same");
@@ -129,7 +130,7 @@ async fn listens(store: &dyn zmsg_store::SqlStore) {
         if !store.fetch(&Statement::query(query, vec![])).await.unwrap().is_empty() {
             return;
         }
-        sleep(Duration::from_millis(20)).await;
+        sleep(LOOK).await;
     }
     panic!("nobody listens");
 }
