@@ -106,7 +106,8 @@ async fn a_full_log_refuses_and_takes_again_when_its_items_are_delivered() {
     let log = LogOptions { bytes_max: 256 << 10, ..small_log() };
     let config = BatchConfig {
         log,
-        enqueue_timeout: Duration::from_millis(100),
+        // Longer than a disk under load takes to sync, or what has room is refused too.
+        enqueue_timeout: Duration::from_secs(3),
         ..tiny(BatchConfig::durable(dir.path().join("q")))
     };
     let queue = open(config, &sink).await;

@@ -13,7 +13,7 @@ use super::calls::each_call;
 use super::{connect, patient, queue_over};
 
 /// What a queue sends, and what its scripts do.
-const COMMANDS: [&str; 26] = [
+const COMMANDS: [&str; 28] = [
     "evalsha",
     "eval",
     "time",
@@ -39,11 +39,10 @@ const COMMANDS: [&str; 26] = [
     "zrangebyscore",
     "zrem",
     "zscore",
+    "zrandmember",
     "get",
+    "set",
 ];
-
-/// Those that tasks of zmsg's own do not need: the locks of asynq's unique tasks.
-const FOR_ASYNQ: &str = "get";
 
 fn worker(server: &PrivateRedis) -> Redis {
     connect(&format!("redis://worker:s3cret@127.0.0.1:{}", server.port()))
@@ -66,7 +65,7 @@ async fn a_user_needs_the_rights_to_these_keys_and_commands_and_no_others() {
         set.arg("SETUSER").arg("worker").arg(right);
         admin.query::<()>(&set).await.unwrap();
     };
-    for command in COMMANDS.into_iter().filter(|command| *command != FOR_ASYNQ) {
+    for command in COMMANDS {
         set(format!("-{command}")).await;
         admin.query::<()>(cmd("SCRIPT").arg("FLUSH")).await.unwrap();
         // Another object: what it has told once it does not tell again.

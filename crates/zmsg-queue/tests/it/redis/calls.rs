@@ -11,6 +11,7 @@ use super::LEASE;
 /// The first of the queue's.
 pub(super) async fn each_call(queue: &RedisTaskQueue, name: &str) -> Result<()> {
     let new = |payload: &'static str| NewTask::new(TaskId::generate(), "save", payload).queue(name);
+    assert!(queue.lease(name, 9, LEASE).await?.is_empty());
     let all = ["a", "b", "c", "d"].map(new);
     assert_eq!(queue.enqueue_all(all.to_vec()).await?, [Enqueued::Accepted; 4]);
     assert_eq!(queue.enqueue(all[1].clone()).await?, Enqueued::Duplicate);
@@ -43,6 +44,19 @@ pub(super) async fn each_call(queue: &RedisTaskQueue, name: &str) -> Result<()> 
     for task in again {
         assert!(queue.bury(&task, &cause).await?);
         assert!(queue.drop_dead(task.id).await?);
+    }
+
+    let [first, second] = ["x", "y"].map(|payload| new(payload).ordered_by("a"));
+    let only = || new("z").unique_for(LEASE).retention(LEASE);
+    queue.enqueue_all(vec![first, second, only()]).await?;
+    assert_eq!(queue.enqueue(only()).await?, Enqueued::Locked);
+    for expected in [2, 1] {
+        let leased = queue.lease(name, 9, LEASE).await?;
+        assert_eq!(leased.len(), expected, "one of the lane at a time");
+        for task in leased {
+            assert!(queue.set_result(&task, b"done").await?);
+            assert!(queue.complete(&task).await?);
+        }
     }
     Ok(())
 }

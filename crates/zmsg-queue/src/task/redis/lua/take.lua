@@ -84,7 +84,7 @@ for at = 11, #KEYS do
     redis.call('ZREM', due_set, id)
     redis.call('ZREM', held, id)
     redis.call('ZREM', until_set, id)
-    if redis.call('HEXISTS', lanes, id) == 1 and (not state or (state == 'archived' and skips == '1')) then
+    if redis.call('HGET', lanes, id) and (not state or (state == 'archived' and skips == '1')) then
       gone[#gone + 1] = id
     end
   end
