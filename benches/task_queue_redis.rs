@@ -119,13 +119,13 @@ impl Bare {
             call.arg(format!("asynq:{{default}}:{key}"));
         }
         call.arg("zmsg:{default}:due").arg(format!("asynq:{{default}}:t:{id}"));
-        call.arg("").arg(1_000_000).arg(id).arg(message).arg(0);
+        call.arg("").arg(1_000_000).arg(id).arg(message).arg(0).arg("");
         call
     }
 
     async fn enqueue(&mut self) {
         let answer: Vec<i64> = self.call().query_async(&mut self.connection).await.unwrap();
-        assert_eq!(answer[1..], [1]);
+        assert_eq!(answer[2..], [1]);
     }
 }
 

@@ -220,11 +220,7 @@ impl Worker {
 
     async fn wait(&self, next: Next, changed: impl Future<Output = ()>) {
         match next {
-            Next::Slot => {
-                drop(self.slots.acquire().await);
-                // Others that are about to end may do so first: one look serves them all.
-                tokio::task::yield_now().await;
-            }
+            Next::Slot => drop(self.slots.acquire().await),
             Next::Retry(pause) => sleep(pause).await,
             // A due task that this look did not get is held by another process: no spinning.
             Next::Due { pause, is_full } => tokio::select! {

@@ -240,6 +240,23 @@ async fn a_live_view_goes_on_and_shows_changes() {
 }
 
 #[tokio::test]
+async fn the_queues_of_a_configuration_are_where_its_backend_has_them() {
+    let Some(place) = Place::redis() else { return };
+    place.enqueue(mail()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("zmsg.yaml");
+    let secret = "a secret of the tests, 32 bytes and more";
+    let text = format!(
+        "directory: {}\nredis:\n  url: {}\nqueue:\n  backend: redis\n  secret: {secret}\n",
+        dir.path().display(),
+        place.url
+    );
+    std::fs::write(&file, text).unwrap();
+    let listed = admin_does(&["queue", "ls", "--config", &file.display().to_string()]).await;
+    assert!(listed.contains("mail") && !listed.contains(secret), "{listed}");
+}
+
+#[tokio::test]
 async fn queues_that_are_nowhere_are_refused() {
     for (words, part) in [
         (vec!["queue", "ls"], "which queues?"),

@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use tokio_util::task::TaskTracker;
 use zmsg::core::SystemClock;
 use zmsg::queue::{SqlQueueOptions, SqlTaskQueue, TaskInspector, TaskQueue};
+use zmsg::{Config, QueueBackend};
 
 use crate::database::{self, Database};
 
@@ -24,7 +25,7 @@ pub(crate) struct Place {
     /// ZMSG__STORE__… count (PASSWORD, CA_FILE …).
     #[arg(long, env = "ZMSG_URL", hide_env_values = true)]
     url: Option<String>,
-    /// The configuration of an engine, in place of --url: the queues in its store.
+    /// The configuration of an engine, in place of --url: the queues where its `queue.backend` has them.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
@@ -46,7 +47,12 @@ impl Place {
     /// Nothing that an engine minds is locked: workers go on.
     pub(crate) async fn open(&self) -> Result<Opened> {
         match (&self.url, &self.config) {
-            (Some(url), None) if url.starts_with("redis") => in_redis(url),
+            (Some(url), None) if url.starts_with("redis") => {
+                let mut config = Config::from_env()?;
+                config.redis.url = Some(url.clone());
+                in_redis(&config, "--url")
+            }
+            (None, Some(file)) if is_in_redis(file)? => in_redis(&Config::load(file)?, "--config"),
             (Some(url), None) if Path::new(url).is_dir() => {
                 let file = Path::new(url).join("zmsg.db");
                 in_database(Database::at(format!("sqlite:{}", file.display()))).await
@@ -71,14 +77,16 @@ async fn in_database(database: Database) -> Result<Opened> {
     Ok(Opened { queue: Arc::new(queue), behind: Behind::Database(opened) })
 }
 
+fn is_in_redis(config: &Path) -> Result<bool> {
+    Ok(Config::load(config)?.queue.backend == QueueBackend::Redis)
+}
+
 #[cfg(feature = "redis")]
-fn in_redis(url: &str) -> Result<Opened> {
+fn in_redis(config: &Config, origin: &'static str) -> Result<Opened> {
     use zmsg::queue::{RedisQueueOptions, RedisTaskQueue};
 
-    let mut config = zmsg::Config::from_env()?;
-    config.redis.url = Some(url.to_owned());
     let connections = TaskTracker::new();
-    let redis = zmsg::open_redis(&config, &connections).context("--url")?;
+    let redis = zmsg::open_redis(config, &connections).context(origin)?;
     // As for a database.
     let options =
         RedisQueueOptions { tasks_max: u32::MAX, dead_max: u32::MAX, ..Default::default() };
@@ -87,8 +95,8 @@ fn in_redis(url: &str) -> Result<Opened> {
 }
 
 #[cfg(not(feature = "redis"))]
-fn in_redis(_url: &str) -> Result<Opened> {
-    bail!("--url: queues in Redis need a build with the feature `redis`")
+fn in_redis(_config: &Config, origin: &'static str) -> Result<Opened> {
+    bail!("{origin}: queues in Redis need a build with the feature `redis`")
 }
 
 impl Opened {
