@@ -17,6 +17,8 @@ use super::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskSta
 ///   is forgotten: that its *effect* happens once is the inbox's promise, not the queue's.
 /// - A task is not handed out before it is due, to the millisecond of the queue's clock, and then
 ///   in the order of due time, then id.
+/// - Of the tasks of a lane only the first, in the order in which they were accepted, is handed out;
+///   the next one when it is completed or dropped, or is a dead letter that is to be skipped.
 /// - While a lease holds, nobody else is given the task. When it has run out, the task is handed
 ///   out again with the next attempt number.
 /// - The attempt number is the fencing token: it only grows, and `extend`, `complete`, `retry`
