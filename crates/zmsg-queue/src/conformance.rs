@@ -33,6 +33,7 @@ macro_rules! task_queue_conformance {
             intake_is_bounded,
             what_no_queue_would_take_is_refused,
             payloads_come_back_byte_for_byte,
+            a_task_without_a_due_time_is_due_when_it_is_accepted,
             a_delay_is_honoured_to_the_millisecond,
             tasks_are_leased_in_the_order_of_due_then_id,
             a_lease_that_ran_out_is_handed_over_with_the_next_attempt,

@@ -1,5 +1,7 @@
 //! Promises about what is taken in.
 
+use std::time::Duration;
+
 use zmsg_core::{Clock, ErrorKind, TaskId};
 
 use super::harness::{Harness, Limits, due_at, due_now, ids, lease_all, lease_one, one_leased};
@@ -43,6 +45,18 @@ pub async fn enqueue_all_is_all_or_nothing(harness: &impl Harness) {
     let answers = queue.enqueue_all(vec![first, third]).await.expect("room for one");
     assert_eq!(answers, [duplicate, accepted]);
     assert!(queue.enqueue_all(vec![]).await.expect("nothing").is_empty());
+}
+
+/// A task without a due time is due from when it is accepted, and not before one that was due already.
+pub async fn a_task_without_a_due_time_is_due_when_it_is_accepted(harness: &impl Harness) {
+    let queue = harness.open(Limits::WIDE).await;
+    let timeless = NewTask::new(TaskId::generate(), "save", "");
+    queue.enqueue(timeless.clone()).await.expect("accepted");
+    let age = queue.stats("default").await.expect("stats").oldest_due_age.expect("it is due");
+    assert!(age < Duration::from_secs(60), "{age:?}");
+    let overdue = due_at(harness.clock().wall() - 60_000);
+    queue.enqueue(overdue.clone()).await.expect("accepted");
+    assert_eq!(ids(&lease_all(&*queue).await), [overdue.id, timeless.id]);
 }
 
 /// At `tasks_max` an enqueue is refused as `Overloaded` and nothing of it stays; a duplicate is

@@ -19,7 +19,7 @@ pub struct NewTask {
     pub kind: String,
     /// Opaque to the queue.
     pub payload: Bytes,
-    /// Not handed out before this moment.
+    /// Not handed out before this moment. 0: the one at which it is accepted.
     pub due: UnixMillis,
     /// How often it may be tried before it is buried; at least 1.
     pub attempts_max: u32,
@@ -49,7 +49,7 @@ impl NewTask {
             queue: Self::QUEUE_DEFAULT.into(),
             kind: kind.into(),
             payload: payload.into(),
-            due: 0,
+            due: AT_ONCE,
             attempts_max: 3,
             timeout: None,
             deadline: None,
@@ -288,12 +288,19 @@ pub(super) fn lease_end(now: UnixMillis, for_: Duration) -> UnixMillis {
     now.saturating_add(u64::try_from(for_.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// The due time of a task that has none: when it is accepted. Taken as a moment it would be before all
+/// others, and such a task the longest overdue.
+pub(super) const AT_ONCE: UnixMillis = 0;
+
 /// Beyond so many milliseconds, 285,000 years, a moment means "never"; added to the present it
 /// stays within what a database can keep.
 pub(super) const FAR: i64 = 1 << 53;
 
-/// How many milliseconds a moment is off, below 0 if it has passed.
+/// How many milliseconds a moment is off, below 0 if it has passed; 0 for [`AT_ONCE`].
 pub(crate) fn pause_until(moment: UnixMillis, now: UnixMillis) -> i64 {
+    if moment == AT_ONCE {
+        return 0;
+    }
     let pause = i128::from(moment) - i128::from(now);
     i64::try_from(pause.clamp((-FAR).into(), FAR.into())).unwrap_or(FAR)
 }

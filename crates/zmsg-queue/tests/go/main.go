@@ -16,7 +16,7 @@ import (
 
 func main() {
 	if len(os.Args) != 5 {
-		fail(errors.New("usage: interop enqueue|work|fail|inspect|pause|unpause URL QUEUE COUNT, run|archive|delete URL QUEUE ID"))
+		fail(errors.New("usage: interop enqueue|work|hold|fail|inspect|pause|unpause URL QUEUE COUNT, run|archive|delete URL QUEUE ID"))
 	}
 	// Nobody waits for it longer than that.
 	time.AfterFunc(time.Minute, func() { fail(errors.New("it took too long")) })
@@ -55,6 +55,8 @@ func main() {
 		enqueue(redis, queue, count)
 	case "work":
 		work(redis, queue, count, nil)
+	case "hold":
+		hold(redis, queue)
 	case "fail":
 		work(redis, queue, count, errors.New("not today"))
 	case "unique":
@@ -119,6 +121,23 @@ func work(redis asynq.RedisConnOpt, queue string, count int, answer error) {
 		return answer
 	}
 	fail(server.Start(asynq.HandlerFunc(handle)))
+	<-done
+	server.Shutdown()
+}
+
+// Holds the next task until somebody cancels it, and ends.
+func hold(redis asynq.RedisConnOpt, queue string) {
+	server := asynq.NewServer(redis, asynq.Config{
+		Queues:         map[string]int{queue: 1},
+		LogLevel:       asynq.FatalLevel,
+		RetryDelayFunc: func(int, error, *asynq.Task) time.Duration { return time.Hour },
+	})
+	done := make(chan struct{})
+	fail(server.Start(asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
+		<-ctx.Done()
+		close(done)
+		return ctx.Err()
+	})))
 	<-done
 	server.Shutdown()
 }

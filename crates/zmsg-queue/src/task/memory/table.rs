@@ -11,7 +11,9 @@ use zmsg_core::{Error, Result, TaskId, UnixMillis};
 use super::MemoryQueueOptions;
 use super::lanes::{LaneName, Lanes};
 use crate::task::lane::{LanePlace, OnDead};
-use crate::task::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
+use crate::task::record::{
+    AT_ONCE, DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState,
+};
 
 /// Every task is in `live` and, unless others of its lane are before it, in one of its queue's two indexes;
 /// or in `dead`.
@@ -89,11 +91,14 @@ impl Table {
         if self.payload_bytes + bytes > self.options.payload_bytes_max && bytes > 0 {
             return Err(overloaded("payload_bytes_max", self.options.payload_bytes_max));
         }
-        let accept = |task: NewTask| {
+        let accept = |mut task: NewTask| {
             if !fresh.remove(&task.id) {
                 return Enqueued::Duplicate;
             }
             self.payload_bytes += task.payload.len();
+            if task.due == AT_ONCE {
+                task.due = now;
+            }
             let (attempt, attempts_spared) = (0, 0);
             let place = lane_of(&task).map(|lane| self.lanes.join(lane, task.id));
             let (lease_until, last_error, created) = (None, None, now);

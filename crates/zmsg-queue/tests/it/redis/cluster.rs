@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::time::{sleep, timeout};
 use zmsg_core::Result;
-use zmsg_queue::TaskQueue;
+use zmsg_queue::{Act, Stage, TaskInspector, TaskQueue};
 use zmsg_testbed::private::{PrivateCluster, until};
 
 use super::calls::each_call;
@@ -55,6 +55,16 @@ async fn queues_of_a_cluster_are_on_all_its_nodes() {
     let dead = queue.dead_letters(None, None, 9).await.unwrap();
     let expected: Vec<_> = all.iter().map(|task| (task.id, task.queue.clone())).collect();
     assert_eq!(dead.into_iter().map(|it| (it.id, it.queue)).collect::<Vec<_>>(), expected);
+    // So does an inspector, which finds a task whose queue nobody names.
+    assert!(queue.queues().await.unwrap().len() >= 8);
+    for task in &all {
+        assert_eq!(queue.summary(&task.queue).await.unwrap().at(Stage::Dead), 1);
+        let page = queue.tasks(&task.queue, Stage::Dead, None, 9).await.unwrap();
+        assert_eq!(page.iter().map(|shown| shown.id).collect::<Vec<_>>(), [task.id]);
+        assert_eq!(queue.run_now(None, task.id).await.unwrap(), Act::Done);
+        assert_eq!(queue.delete(None, task.id).await.unwrap(), Act::Done);
+        assert_eq!(queue.task(None, task.id).await.unwrap(), None);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -278,6 +278,35 @@ async fn acts_of_either_side_are_seen_by_the_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_task_that_a_worker_of_asynq_holds_is_left_to_it() {
+    let Some(other) = Other::start().await else { return };
+    let (queue, work) = (&other.queue, task("x"));
+    let id = work.id;
+    queue.enqueue(work).await.unwrap();
+    let acts = async {
+        let stage = async || queue.task(None, id).await.unwrap().unwrap().stage;
+        while stage().await != Stage::Active {
+            tokio::task::yield_now().await;
+        }
+        let acts = [
+            queue.delete(None, id).await,
+            queue.archive(None, id).await,
+            queue.run_now(None, id).await,
+        ];
+        for refused in acts {
+            let error = refused.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict, "{error}");
+        }
+        assert!(queue.lease("default", 9, LEASE).await.unwrap().is_empty());
+        other.run_on("cancel", &id.0.to_string()).await;
+    };
+    tokio::join!(acts, other.run("hold", 0));
+    // Its worker has let go of it.
+    assert_eq!(queue.task(None, id).await.unwrap().unwrap().stage, Stage::Retry);
+    assert_eq!(queue.delete(None, id).await.unwrap(), Act::Done);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tasks_of_asynq_that_nobody_here_has_seen_are_shown_by_name_and_acted_upon() {
     let Some(other) = Other::start().await else { return };
     other.run("enqueue", 4).await;

@@ -30,6 +30,8 @@ const DATABASE: &str = "ZMSG_QUEUE_CHILD_DATABASE";
 const PROCESSES: u32 = 4;
 /// So many tasks wait at least, so that no child is idle.
 const WAITING: u64 = 200;
+/// Every other task is of a lane.
+const LANES: u64 = 25;
 const WITHIN: Duration = Duration::from_secs(240);
 const LOOK: Duration = Duration::from_millis(2);
 
@@ -41,21 +43,23 @@ const PROCESSED: &str = "asynq:{default}:processed";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_task_takes_effect_once_on_postgres_although_workers_are_killed() {
     let Some(db) = Db::postgres().await else { return };
-    each_task_takes_effect_once(&db, 200).await;
+    each_task_takes_effect_once_and_lanes_in_order(&db, 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_task_takes_effect_once_on_sqlite_although_workers_are_killed() {
-    each_task_takes_effect_once(&Db::sqlite(), 40).await;
+    each_task_takes_effect_once_and_lanes_in_order(&Db::sqlite(), 40).await;
 }
 
-async fn each_task_takes_effect_once(db: &Db, kills: u32) {
+async fn each_task_takes_effect_once_and_lanes_in_order(db: &Db, kills: u32) {
     let Some(server) = PrivateRedis::start(PrivateOptions::new()) else { return };
     let store = db.store().await;
     run(
         &store,
         &[
-            "CREATE TABLE effects (id uuid PRIMARY KEY, times int NOT NULL, attempt int NOT NULL)",
+            "CREATE TABLE effects (id uuid PRIMARY KEY, times int NOT NULL, attempt int NOT NULL, \
+             lane text, number int NOT NULL, follows int NOT NULL)",
+            "CREATE INDEX effects_of_lanes ON effects (lane, number)",
             "CREATE TABLE repeats (times int NOT NULL)",
             "INSERT INTO repeats VALUES (0)",
         ],
@@ -92,6 +96,11 @@ async fn each_task_takes_effect_once(db: &Db, kills: u32) {
     assert_eq!(count("SELECT count(*) FROM effects WHERE times = 1").await, all);
     assert_eq!(count("SELECT count(*) FROM effects").await, all);
     assert_eq!(count("SELECT count(*) FROM zmsg_inbox").await, all);
+    assert_eq!(count("SELECT count(*) FROM effects WHERE number > 0").await, all / 2);
+    assert_eq!(
+        count("SELECT count(*) FROM effects WHERE number <> follows + 1 AND number > 0").await,
+        0
+    );
     // It was what the test is about: tasks that were killed before their effect, and after it.
     let before = count("SELECT count(*) FROM effects WHERE attempt > 1").await;
     let after = count("SELECT times FROM repeats").await;
@@ -114,13 +123,21 @@ async fn keep_busy(queue: &RedisTaskQueue, over: &CancellationToken) -> u64 {
     let mut enqueued = 0;
     while !over.is_cancelled() {
         if queue.stats("default").await.unwrap().pending < WAITING {
-            let task = || NewTask::new(TaskId::generate(), "count", "").attempts_max(1_000);
-            queue.enqueue_all((0..WAITING).map(|_| task()).collect()).await.unwrap();
+            let tasks = (enqueued..enqueued + WAITING).map(task);
+            queue.enqueue_all(tasks.collect()).await.unwrap();
             enqueued += WAITING;
         }
         sleep(LOOK).await;
     }
     enqueued
+}
+
+/// The n-th task. Its payload is its number in its lane, from 1; 0 without one.
+fn task(n: u64) -> NewTask {
+    let in_lane = n % 2 == 1;
+    let number = if in_lane { n / (2 * LANES) + 1 } else { 0 };
+    let task = NewTask::new(TaskId::generate(), "count", number.to_string()).attempts_max(1_000);
+    if in_lane { task.ordered_by((n / 2 % LANES).to_string()) } else { task }
 }
 
 /// Starts a child and kills it some tasks after its first, again and again. Gives the last one,
@@ -181,9 +198,14 @@ impl TaskHandler for Counts {
     async fn handle(&self, task: &LeasedTask) -> Result<()> {
         let _: u64 = self.redis.query(cmd("SADD").arg(STARTED).arg(std::process::id())).await?;
         some_work().await;
-        let count = "INSERT INTO effects VALUES (?, 1, ?) \
+        let count = "INSERT INTO effects VALUES (?, 1, ?, ?, ?, \
+            (SELECT coalesce(max(number), 0) FROM effects WHERE lane = ?)) \
             ON CONFLICT (id) DO UPDATE SET times = effects.times + 1";
-        let count = Statement::new(count, vec![task.id.0.into(), task.attempt.into()]);
+        let lane = task.lane.as_ref().map_or("none", |place| &place.key);
+        let number: i64 = std::str::from_utf8(&task.payload).unwrap().parse().unwrap();
+        let binds =
+            vec![task.id.0.into(), task.attempt.into(), lane.into(), number.into(), lane.into()];
+        let count = Statement::new(count, binds);
         let steps = vec![inbox_step(task.id, 0, self.store.dialect()), Step::any(count)];
         match self.store.execute_all(steps).await {
             Ok(_) => {}
