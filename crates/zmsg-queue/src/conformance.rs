@@ -9,6 +9,7 @@ mod intake;
 mod lanes;
 mod leases;
 mod pauses;
+mod periodic;
 mod views;
 
 pub use dead::*;
@@ -19,6 +20,7 @@ pub use intake::*;
 pub use lanes::*;
 pub use leases::*;
 pub use pauses::*;
+pub use periodic::*;
 pub use views::*;
 
 /// Makes a `#[tokio::test]` of every promise. The argument is an expression that makes a fresh
@@ -69,6 +71,16 @@ macro_rules! task_queue_conformance {
             stats_count_what_waits_in_a_lane,
             concurrent_leasers_keep_a_lane_in_order,
             a_task_keeps_its_time_out_and_deadline,
+            a_firing_is_accepted_once,
+            an_entry_fires_in_the_order_of_its_moments,
+            entries_fire_apart,
+            a_firing_makes_a_task_like_any_other,
+            a_firing_waits_for_its_moment_by_the_clock_of_the_queue,
+            a_firing_without_room_is_not_remembered,
+            what_cannot_fire_is_refused,
+            concurrent_nodes_fire_each_moment_once,
+            entries_that_fire_no_more_are_forgotten,
+            a_closed_queue_refuses_firings,
         }
     };
     (@promises $harness:expr, $($promise:ident,)*) => {$(

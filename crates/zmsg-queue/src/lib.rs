@@ -3,7 +3,8 @@
 //! A [`TaskQueue`] takes tasks that are due at some moment, leases each to one worker at a time,
 //! and keeps it until a worker completes or buries it. A [`Worker`] leases, runs and settles
 //! them. Delivery is at least once; [`inbox_step`] in the transaction of a task's effect makes
-//! that effect happen exactly once.
+//! that effect happen exactly once. [`PeriodicTasks`] enqueue those that come again and again, each once
+//! however many nodes run them.
 //!
 //! ```
 //! use std::sync::Arc;
@@ -33,6 +34,7 @@ pub mod outbox;
 pub mod conformance;
 
 pub use task::{Act, PAGE_MAX, Place, QUEUES_MAX, QueueSummary, Stage, TaskInfo, TaskInspector};
+pub use task::{Agenda, Firing, Missed, PeriodicEntry, PeriodicTask, PeriodicTasks, Schedule};
 pub use task::{
     Attempts, DeadTask, Ending, Enqueued, Lane, LanePlace, LeasedTask, MemoryQueueOptions,
     MemoryTaskQueue, NewTask, OnDead, QueueClock, QueueStats, Rate, RunningAttempt, ServedQueue,
@@ -41,4 +43,7 @@ pub use task::{
     is_already_applied, is_lease_lost,
 };
 #[cfg(feature = "redis")]
-pub use task::{RedisPresence, RedisQueueOptions, RedisTaskQueue, RedisWakeUps, ToldQueue};
+pub use task::{
+    RedisPresence, RedisQueueOptions, RedisSchedulerPresence, RedisTaskQueue, RedisWakeUps,
+    ToldQueue,
+};

@@ -5,6 +5,7 @@ mod inbox;
 mod inspect;
 mod lane;
 mod memory;
+mod periodic;
 mod queue; // start here: the contract
 mod record;
 mod sql;
@@ -18,11 +19,12 @@ pub use inbox::{inbox_purge, inbox_step, is_already_applied};
 pub use inspect::{Act, PAGE_MAX, Place, QUEUES_MAX, QueueSummary, Stage, TaskInfo, TaskInspector};
 pub use lane::{Lane, LanePlace, OnDead};
 pub use memory::{MemoryQueueOptions, MemoryTaskQueue};
+pub use periodic::{Agenda, Firing, Missed, PeriodicEntry, PeriodicTask, PeriodicTasks, Schedule};
 pub use queue::TaskQueue;
 pub(crate) use record::pause_until;
 pub use record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
 #[cfg(feature = "redis")]
-pub use redis::{RedisPresence, RedisQueueOptions, RedisTaskQueue};
+pub use redis::{RedisPresence, RedisQueueOptions, RedisSchedulerPresence, RedisTaskQueue};
 pub use sql::{QueueClock, SqlQueueOptions, SqlTaskQueue, WakeUps, is_lease_lost};
 #[cfg(feature = "redis")]
 pub use wakeups_redis::{RedisWakeUps, ToldQueue};

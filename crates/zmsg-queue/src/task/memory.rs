@@ -1,5 +1,6 @@
 //! A task queue in this process's memory.
 
+mod firings;
 mod inspect;
 mod lanes;
 mod pauses;
@@ -14,6 +15,7 @@ use zmsg_core::{Clock, Error, Level, Result, TaskId, UnixMillis};
 
 use self::table::Table;
 use super::changes::Changes;
+use super::periodic::Firing;
 use super::queue::TaskQueue;
 use super::record::{
     DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState, cause_text, check_queue_name,
@@ -94,6 +96,18 @@ impl TaskQueue for MemoryTaskQueue {
         let answers = self.open()?.enqueue_all(tasks, self.clock.wall())?;
         self.told(answers.contains(&Enqueued::Accepted));
         Ok(answers)
+    }
+
+    async fn enqueue_firing(&self, firing: Firing) -> Result<Enqueued> {
+        firing.check()?;
+        firing.task().check_for("memory")?;
+        let answer = self.open()?.fire(firing, self.clock.wall())?;
+        self.told(answer == Enqueued::Accepted);
+        Ok(answer)
+    }
+
+    async fn last_firing(&self, queue: &str, entry: &str) -> Result<Option<UnixMillis>> {
+        Ok(self.open()?.firings.last(queue, entry))
     }
 
     async fn lease(&self, queue: &str, max: usize, for_: Duration) -> Result<Vec<LeasedTask>> {

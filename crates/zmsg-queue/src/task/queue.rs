@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use zmsg_core::{Error, Level, Result, TaskId, UnixMillis};
 use zmsg_store::Step;
 
+use super::periodic::Firing;
 use super::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
 
 /// A queue of tasks, each due at a moment, each leased to one worker at a time.
@@ -30,6 +31,9 @@ use super::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskSta
 ///   counted.
 /// - A paused queue accepts tasks and hands out none, whoever asks, until it is resumed. What workers have
 ///   by then they extend and settle as ever. A `lease` that was under way may still bring something.
+/// - Of an entry of [periodic tasks](crate::PeriodicTasks) each firing is accepted once, whoever offers it and
+///   how often, and after it only later ones. What is remembered of it is one change with the enqueue: both
+///   are there or neither.
 /// - Payloads come back byte for byte.
 /// - Queues of different names share the bounds and nothing else; in Redis not even those, and an id is
 ///   that of a task in its queue.
@@ -63,6 +67,25 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     /// # Cancel safety
     /// As for [`enqueue`](Self::enqueue): all or none.
     async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>>;
+
+    /// Accepts the task of a firing, unless this entry has fired at its moment or a later one.
+    ///
+    /// # Errors
+    /// As for [`enqueue`](Self::enqueue). A temporary `Conflict` more than a
+    /// [second](Firing::EARLY_MAX_MS) before the moment, by the queue's clock: a node whose clock is ahead must
+    /// not take the firings of others from them. `Overloaded` for a new entry where the queue knows
+    /// [so many](Firing::ENTRIES_MAX) already. After any error nothing is remembered of the firing.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves the firing accepted or not; offer it again.
+    async fn enqueue_firing(&self, firing: Firing) -> Result<Enqueued>;
+
+    /// The moment of the latest firing of an entry that was accepted. `None`: there was none, or none for
+    /// [so long](Firing::KEPT_MS) that it was forgotten.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    async fn last_firing(&self, queue: &str, entry: &str) -> Result<Option<UnixMillis>>;
 
     /// Leases up to `max` tasks that are due, oldest due first, until `for_` from now; among
     /// them those whose earlier lease ran out.

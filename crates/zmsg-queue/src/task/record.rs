@@ -162,7 +162,7 @@ pub(super) fn check_queue_name(queue: &str) -> Result<()> {
     check_name("queue", queue)
 }
 
-fn check_name(what: &'static str, name: &str) -> Result<()> {
+pub(super) fn check_name(what: &'static str, name: &str) -> Result<()> {
     if name.is_empty() || name.len() > NewTask::NAME_BYTES_MAX || name.contains('\0') {
         let shown: String = name.chars().take(64).flat_map(char::escape_debug).collect();
         return Err(

@@ -14,7 +14,9 @@ mod dead;
 mod kept;
 mod lanes;
 mod pauses;
+mod firings;
 mod presence;
+mod schedulers;
 mod inspect;
 mod infos;
 mod acts;
@@ -31,10 +33,12 @@ use zmsg_redis::Redis;
 
 pub use options::RedisQueueOptions;
 pub use presence::RedisPresence;
+pub use schedulers::RedisSchedulerPresence;
 
 use self::keys::Keys;
 use self::lost::LostCalls;
 use super::changes::Changes;
+use super::periodic::Firing;
 use super::queue::TaskQueue;
 use super::record::{
     DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState, cause_text, check_queue_name,
@@ -123,9 +127,25 @@ impl TaskQueue for RedisTaskQueue {
     async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>> {
         self.open()?;
         tasks.iter().try_for_each(NewTask::check)?;
-        let answers = self.take_in(tasks).await.map_err(|error| error.during("queue.enqueue"))?;
+        let answers =
+            self.take_in(tasks, None).await.map_err(|error| error.during("queue.enqueue"))?;
         self.told(answers.contains(&Enqueued::Accepted));
         Ok(answers)
+    }
+
+    async fn enqueue_firing(&self, firing: Firing) -> Result<Enqueued> {
+        self.open()?;
+        firing.check()?;
+        let answer = self.fire(firing).await;
+        let answer = answer.map_err(|error| error.during("queue.enqueue_firing"))?;
+        self.told(answer == Enqueued::Accepted);
+        Ok(answer)
+    }
+
+    async fn last_firing(&self, queue: &str, entry: &str) -> Result<Option<UnixMillis>> {
+        self.open()?;
+        let found = self.find_firing(queue, entry).await;
+        found.map_err(|error| error.during("queue.last_firing"))
     }
 
     async fn lease(&self, queue: &str, max: usize, for_: Duration) -> Result<Vec<LeasedTask>> {

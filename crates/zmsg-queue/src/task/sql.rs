@@ -6,6 +6,7 @@ mod room;
 mod unanswered;
 mod dead;
 mod pauses;
+mod firings;
 mod inspect;
 mod looks;
 mod wakeups;
@@ -36,6 +37,7 @@ use self::rows::NextDue;
 use self::texts::{Now, Texts};
 use self::unanswered::{Asked, Unanswered};
 use super::changes::Changes;
+use super::periodic::Firing;
 use super::queue::TaskQueue;
 use super::record::{
     DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState, cause_text, check_queue_name,
@@ -213,6 +215,23 @@ impl TaskQueue for SqlTaskQueue {
             self.tell();
         }
         Ok(answers)
+    }
+
+    async fn enqueue_firing(&self, firing: Firing) -> Result<Enqueued> {
+        firing.check()?;
+        firing.task().check_for("sql")?;
+        self.open()?;
+        let fired = self.fire(firing).await;
+        let answer = fired.map_err(|error| error.during("queue.enqueue_firing"))?;
+        if answer == Enqueued::Accepted {
+            self.tell();
+        }
+        Ok(answer)
+    }
+
+    async fn last_firing(&self, queue: &str, entry: &str) -> Result<Option<UnixMillis>> {
+        let found = self.find_firing(queue, entry).await;
+        found.map_err(|error| error.during("queue.last_firing"))
     }
 
     async fn lease(&self, queue: &str, max: usize, for_: Duration) -> Result<Vec<LeasedTask>> {

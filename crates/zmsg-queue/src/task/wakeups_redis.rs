@@ -16,6 +16,7 @@ use zmsg_redis::{Redis, RedisKey};
 use zmsg_store::Step;
 
 use super::changes::Changes;
+use super::periodic::Firing;
 use super::queue::TaskQueue;
 use super::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
 
@@ -99,6 +100,16 @@ impl TaskQueue for ToldQueue {
         let answers = self.inner.enqueue_all(tasks).await?;
         self.told(answers.contains(&Enqueued::Accepted));
         Ok(answers)
+    }
+
+    async fn enqueue_firing(&self, firing: Firing) -> Result<Enqueued> {
+        let answer = self.inner.enqueue_firing(firing).await?;
+        self.told(answer == Enqueued::Accepted);
+        Ok(answer)
+    }
+
+    async fn last_firing(&self, queue: &str, entry: &str) -> Result<Option<UnixMillis>> {
+        self.inner.last_firing(queue, entry).await
     }
 
     async fn lease(&self, queue: &str, max: usize, for_: Duration) -> Result<Vec<LeasedTask>> {

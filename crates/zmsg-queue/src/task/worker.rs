@@ -24,7 +24,7 @@ pub use self::options::{Rate, ServedQueue, WorkerOptions};
 
 use self::attempt::Crew;
 use self::served::{Served, order};
-use self::verdict::will_not_go_away;
+pub(super) use self::verdict::will_not_go_away;
 use super::queue::TaskQueue;
 use super::record::LeasedTask;
 

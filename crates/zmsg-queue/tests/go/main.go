@@ -47,6 +47,12 @@ func main() {
 	case "servers":
 		servers(inspector)
 		return
+	case "schedulers":
+		schedulers(inspector)
+		return
+	case "events":
+		events(inspector, os.Args[4])
+		return
 	}
 	count, err := strconv.Atoi(os.Args[4])
 	fail(err)
@@ -176,6 +182,30 @@ func servers(inspector *asynq.Inspector) {
 			fmt.Printf(" %s %s %s %s", worker.TaskID, worker.TaskType, worker.TaskPayload, worker.Queue)
 		}
 		fmt.Println()
+	}
+}
+
+// What runs again and again, what it is to make, and when; the second only where it is far off.
+func schedulers(inspector *asynq.Inspector) {
+	entries, err := inspector.SchedulerEntries()
+	fail(err)
+	for _, entry := range entries {
+		fmt.Printf("%s %s %s %s %v", entry.ID, entry.Spec, entry.Task.Type(), entry.Task.Payload(), entry.Opts)
+		if entry.Prev.IsZero() {
+			fmt.Printf(" never %d", entry.Next.Unix())
+		} else if entry.Next.After(entry.Prev) {
+			fmt.Print(" fired")
+		}
+		fmt.Println()
+	}
+}
+
+// What an entry has enqueued, and when.
+func events(inspector *asynq.Inspector, entry string) {
+	all, err := inspector.ListSchedulerEnqueueEvents(entry)
+	fail(err)
+	for _, event := range all {
+		fmt.Printf("%s %d\n", event.TaskID, event.EnqueuedAt.Unix())
 	}
 }
 

@@ -7,7 +7,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::future::BoxFuture;
 use zmsg_core::{Error, ErrorKind, Level, Result, TaskId, UnixMillis};
-use zmsg_queue::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskQueue, TaskState};
+use zmsg_queue::{
+    DeadTask, Enqueued, Firing, LeasedTask, NewTask, QueueStats, TaskQueue, TaskState,
+};
 
 /// Each number says how many of the next calls fail.
 #[derive(Debug)]
@@ -21,6 +23,9 @@ pub(crate) struct Flaky {
     pub(crate) lease_fails: AtomicU32,
     pub(crate) extend_fails: AtomicU32,
     pub(crate) retry_fails: AtomicU32,
+    pub(crate) firing_fails: AtomicU32,
+    /// The firing is accepted, and the answer is lost.
+    pub(crate) firing_unanswered: AtomicU32,
     /// How often somebody asked for tasks.
     pub(crate) leases: AtomicU32,
     /// No lease is ever answered.
@@ -37,6 +42,8 @@ impl Flaky {
             lease_fails: AtomicU32::new(0),
             extend_fails: AtomicU32::new(0),
             retry_fails: AtomicU32::new(0),
+            firing_fails: AtomicU32::new(0),
+            firing_unanswered: AtomicU32::new(0),
             leases: AtomicU32::new(0),
             lease_hangs: AtomicBool::new(false),
         })
@@ -66,6 +73,18 @@ impl TaskQueue for Flaky {
     }
     async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>> {
         self.inner.enqueue_all(tasks).await
+    }
+    async fn enqueue_firing(&self, firing: Firing) -> Result<Enqueued> {
+        if fails(&self.firing_fails) {
+            return Err(away());
+        }
+        unanswered(&self.firing_unanswered, self.inner.enqueue_firing(firing).await)
+    }
+    async fn last_firing(&self, queue: &str, entry: &str) -> Result<Option<UnixMillis>> {
+        if self.firing_fails.load(SeqCst) > 0 {
+            return Err(away());
+        }
+        self.inner.last_firing(queue, entry).await
     }
     async fn lease(&self, queue: &str, max: usize, for_: Duration) -> Result<Vec<LeasedTask>> {
         self.leases.fetch_add(1, SeqCst);

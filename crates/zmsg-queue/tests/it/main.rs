@@ -13,6 +13,7 @@ mod worker;
 mod one_commit;
 mod outbox;
 mod pauses;
+mod periodic;
 mod nodes;
 mod wakeups;
 mod told;

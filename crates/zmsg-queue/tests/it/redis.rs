@@ -7,6 +7,7 @@ mod kept;
 mod killed;
 mod inspect;
 mod pauses;
+mod periodic;
 mod calls;
 mod access;
 mod cluster;

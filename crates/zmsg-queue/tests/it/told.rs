@@ -11,8 +11,8 @@ use tokio_util::task::TaskTracker;
 use zmsg_core::{Clock as _, ManualClock, Result, SystemClock};
 use zmsg_queue::conformance::{Harness, Limits};
 use zmsg_queue::{
-    MemoryQueueOptions, MemoryTaskQueue, TaskQueue, ToldQueue, Worker, WorkerOptions, WorkerReport,
-    outbox,
+    Firing, MemoryQueueOptions, MemoryTaskQueue, TaskQueue, ToldQueue, Worker, WorkerOptions,
+    WorkerReport, outbox,
 };
 use zmsg_redis::Redis;
 use zmsg_redis::redis::cmd;
@@ -134,6 +134,9 @@ async fn a_node_hears_of_the_tasks_of_others_through_redis() {
         store.execute(&enqueue).await.unwrap();
         other.queue.tell();
         worker.ended(5).await;
+        let firing = Firing::new("nightly", SystemClock.wall(), task());
+        other.queue.enqueue_firing(firing).await.unwrap();
+        worker.ended(6).await;
         shutdown.cancel();
         telling.await.unwrap().unwrap();
         worker.stop().await;

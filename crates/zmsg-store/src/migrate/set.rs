@@ -65,6 +65,7 @@ impl Migrations {
                 20261121000007 "zmsg_leases",
                 20261121000008 "zmsg_pauses",
                 20261121000009 "zmsg_lanes",
+                20261121000010 "zmsg_periodic",
             ),
             Dialect::Postgres => embedded!("postgres":
                 20261121000000 "zmsg_tables",
@@ -77,6 +78,7 @@ impl Migrations {
                 20261121000007 "zmsg_leases",
                 20261121000008 "zmsg_pauses",
                 20261121000009 "zmsg_lanes",
+                20261121000010 "zmsg_periodic",
             ),
         };
         Self { set_name: Self::ZMSG.to_owned(), scripts }

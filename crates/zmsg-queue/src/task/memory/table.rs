@@ -9,6 +9,7 @@ use std::time::Duration;
 use zmsg_core::{Error, Result, TaskId, UnixMillis};
 
 use super::MemoryQueueOptions;
+use super::firings::Firings;
 use super::lanes::{LaneName, Lanes};
 use crate::task::lane::{LanePlace, OnDead};
 use crate::task::record::{
@@ -25,6 +26,7 @@ pub(super) struct Table {
     lanes: Lanes,
     dead: BTreeMap<TaskId, Dead>,
     pub(super) paused: HashSet<String>,
+    pub(super) firings: Firings,
     payload_bytes: usize,
     dead_dropped: u64,
     pub(super) closed: bool,
@@ -67,6 +69,7 @@ impl Table {
             lanes: Lanes::default(),
             dead: BTreeMap::new(),
             paused: HashSet::new(),
+            firings: Firings::default(),
             payload_bytes: 0,
             dead_dropped: 0,
             closed: false,

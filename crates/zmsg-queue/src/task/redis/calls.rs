@@ -8,6 +8,7 @@ use zmsg_core::{Error, ErrorKind, Result, TaskId, UnixMillis};
 use zmsg_redis::RedisKey;
 use zmsg_redis::redis::cmd;
 
+use super::firings::firing_args;
 use super::keys::{Keys, QUEUES};
 use super::lanes::{lane_keys, said};
 use super::message::TaskMessage;
@@ -51,7 +52,12 @@ pub(super) struct Counted {
 }
 
 impl RedisTaskQueue {
-    pub(super) async fn take_in(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>> {
+    /// Takes tasks in; one alone, if it is of a firing of this entry at this moment.
+    pub(super) async fn take_in(
+        &self,
+        tasks: Vec<NewTask>,
+        firing: Option<(&str, UnixMillis)>,
+    ) -> Result<Vec<Enqueued>> {
         let Some(first) = tasks.first() else { return Ok(Vec::new()) };
         let queue = first.queue.clone();
         if tasks.iter().any(|task| task.queue != queue) {
@@ -78,8 +84,18 @@ impl RedisTaskQueue {
             args.extend([message.id.clone().into(), message.write()]);
             args.extend([pause.to_string().into(), said.into()]);
         }
-        let answer: Vec<i64> = self.redis.script(&scripts::ENQUEUE, &all, &args).await?;
-        let [live, waiting, answers @ ..] = answer.as_slice() else { return Err(self.full()) };
+        let script = match firing {
+            None => &scripts::ENQUEUE,
+            Some((entry, moment)) => {
+                all.push(keys.periodic());
+                args.extend(firing_args(entry, moment));
+                &scripts::ENQUEUE_FIRING
+            }
+        };
+        let answer: Vec<i64> = self.redis.script(script, &all, &args).await?;
+        let [live, waiting, answers @ ..] = answer.as_slice() else {
+            return self.refused(answer.first(), firing);
+        };
         if live + SWEPT_FROM < *waiting {
             self.sweep_due(&keys).await;
         }

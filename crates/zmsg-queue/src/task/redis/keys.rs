@@ -120,6 +120,11 @@ impl Keys {
         self.own("numbers")
     }
 
+    /// The latest firing of each entry of periodic tasks, by its moment in milliseconds.
+    pub(super) fn periodic(&self) -> RedisKey {
+        self.own("periodic")
+    }
+
     /// What tasks of others are really called, by the id that they have here.
     pub(super) fn names(&self) -> RedisKey {
         self.own("names")

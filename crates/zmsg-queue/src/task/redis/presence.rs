@@ -66,7 +66,7 @@ struct WorkerInfo {
 
 /// `google.protobuf.Timestamp`.
 #[derive(Clone, PartialEq, prost::Message)]
-struct Moment {
+pub(super) struct Moment {
     #[prost(int64, tag = "1")]
     seconds: i64,
     #[prost(int32, tag = "2")]
@@ -74,7 +74,10 @@ struct Moment {
 }
 
 impl Moment {
-    fn of(moment: UnixMillis) -> Option<Self> {
+    /// No moment at all, as Go has it: the beginning of the year 1.
+    pub(super) const NONE: Self = Self { seconds: -62_135_596_800, nanos: 0 };
+
+    pub(super) fn of(moment: UnixMillis) -> Option<Self> {
         let nanos = i32::try_from(moment % 1_000 * 1_000_000).ok()?;
         Some(Self { seconds: (moment / 1_000).cast_signed(), nanos })
     }

@@ -21,6 +21,14 @@ macro_rules! act {
 }
 
 pub(super) static ENQUEUE: Script = script!("lua/enqueue.lua");
+/// Takes in the task of a firing: what enqueues one is a function in it.
+pub(super) static ENQUEUE_FIRING: Script = Script::new(concat!(
+    include_str!("lua/prelude.lua"),
+    "local function enqueue()\n",
+    include_str!("lua/enqueue.lua"),
+    "end\n",
+    include_str!("lua/firing.lua")
+));
 pub(super) static CANDIDATES: Script = script!("lua/candidates.lua");
 pub(super) static TAKE: Script = script!("lua/take.lua");
 pub(super) static TAKE_OVER: Script = script!("lua/take_over.lua");

@@ -24,7 +24,7 @@ impl SqlTaskQueue {
     }
 
     /// Whether so many tasks may go in.
-    async fn entry(&self, tasks: u64) -> Result<Entry> {
+    pub(super) async fn entry(&self, tasks: u64) -> Result<Entry> {
         let (Some(room), Some(count)) = (&self.room, self.texts.count_live) else {
             return Ok(Entry::Checked);
         };
@@ -110,11 +110,11 @@ impl SqlTaskQueue {
         failed.into()
     }
 
-    fn overloaded(&self) -> Error {
+    pub(super) fn overloaded(&self) -> Error {
         Error::overloaded("tasks_max").with_context("max", self.options.tasks_max)
     }
 }
 
-fn answer(added: bool) -> Enqueued {
+pub(super) fn answer(added: bool) -> Enqueued {
     if added { Enqueued::Accepted } else { Enqueued::Duplicate }
 }

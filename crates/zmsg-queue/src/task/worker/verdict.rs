@@ -67,7 +67,7 @@ fn is_final(cause: &Error) -> bool {
 }
 
 /// True if asking the queue again is no use: it was closed, or its table is not there.
-pub(super) fn will_not_go_away(error: &Error) -> bool {
+pub(in crate::task) fn will_not_go_away(error: &Error) -> bool {
     use ErrorKind::{Closed, Corrupted, InvalidConfig, InvalidInput, Unsupported};
     let kinds = [Closed, Corrupted, InvalidConfig, InvalidInput, Unsupported];
     kinds.contains(&error.kind()) && !error.is_temporary() && !error.is_outcome_unknown()

@@ -1,7 +1,7 @@
 //! Each call of a queue, for deployments that differ in how Redis is reached.
 
 use zmsg_core::{Clock as _, Error, ErrorKind, Result, SystemClock, TaskId};
-use zmsg_queue::{Enqueued, NewTask, RedisTaskQueue, TaskQueue, TaskState};
+use zmsg_queue::{Enqueued, Firing, NewTask, RedisTaskQueue, TaskQueue, TaskState};
 
 use super::LEASE;
 
@@ -58,5 +58,14 @@ pub(super) async fn each_call(queue: &RedisTaskQueue, name: &str) -> Result<()> 
             assert!(queue.complete(&task).await?);
         }
     }
+
+    let fires_at = SystemClock.wall();
+    for answer in [Enqueued::Accepted, Enqueued::Duplicate] {
+        let firing = Firing::new("nightly", fires_at, new("report"));
+        assert_eq!(queue.enqueue_firing(firing).await?, answer);
+    }
+    assert_eq!(queue.last_firing(name, "nightly").await?, Some(fires_at));
+    let report = queue.lease(name, 1, LEASE).await?.remove(0);
+    assert!(queue.complete(&report).await?);
     Ok(())
 }

@@ -42,19 +42,19 @@ fn program() -> Option<PathBuf> {
     BUILT.get_or_init(build).clone()
 }
 
-fn connected(server: &PrivateRedis) -> RedisTaskQueue {
+pub(super) fn connected(server: &PrivateRedis) -> RedisTaskQueue {
     let redis = connect(&server.url());
     RedisTaskQueue::new(redis, Arc::new(SystemClock), RedisQueueOptions::default())
 }
 
-struct Other {
-    server: PrivateRedis,
+pub(super) struct Other {
+    pub(super) server: PrivateRedis,
     program: PathBuf,
     queue: RedisTaskQueue,
 }
 
 impl Other {
-    async fn start() -> Option<Self> {
+    pub(super) async fn start() -> Option<Self> {
         let program = tokio::task::spawn_blocking(program).await.unwrap()?;
         let server = PrivateRedis::start(PrivateOptions::new())?;
         let redis = connect(&server.url());
@@ -63,11 +63,11 @@ impl Other {
     }
 
     /// Runs the program; its lines.
-    async fn run(&self, what: &'static str, count: usize) -> Vec<String> {
+    pub(super) async fn run(&self, what: &'static str, count: usize) -> Vec<String> {
         self.run_on(what, &count.to_string()).await
     }
 
-    async fn run_on(&self, what: &'static str, on: &str) -> Vec<String> {
+    pub(super) async fn run_on(&self, what: &'static str, on: &str) -> Vec<String> {
         let url = format!("{}/0", self.server.url().trim_end_matches('/'));
         let mut command = Command::new(&self.program);
         command.args([what, &url, "default", on]);

@@ -1,0 +1,148 @@
+//! Queues that are away, clocks that are wrong, and makers that panic.
+
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use zmsg_core::{Clock as _, ErrorKind, TaskId};
+use zmsg_queue::{Missed, NewTask, PeriodicTask, Schedule, TaskQueue as _};
+
+use super::{DAY, HOUR, World, hourly, telling};
+
+#[tokio::test(start_paused = true)]
+async fn a_firing_waits_for_a_queue_that_is_away() {
+    let world = World::new();
+    let node = world.start(hourly());
+    world.until_past_the_hour(HOUR - 1_000).await;
+    world.due().await;
+    world.queue.firing_fails.store(u32::MAX, SeqCst);
+    assert!(world.after(Duration::from_secs(50 * 60)).await.is_empty());
+    let moment = world.hour();
+    world.queue.firing_fails.store(0, SeqCst);
+    assert_eq!(world.after(Duration::from_secs(5)).await, [moment], "soon after it is back");
+    assert_eq!(node.agenda.entries()[0].lost, 0);
+
+    // Two hours of it: the last moment that came fires, and those before it are lost.
+    world.until_past_the_hour(HOUR - 1_000).await;
+    world.due().await;
+    world.queue.firing_fails.store(u32::MAX, SeqCst);
+    assert!(world.after(Duration::from_millis(2 * HOUR + HOUR / 2)).await.is_empty());
+    let moment = world.hour();
+    world.queue.firing_fails.store(0, SeqCst);
+    assert_eq!(world.after(Duration::from_secs(5)).await, [moment]);
+    assert_eq!(node.agenda.entries()[0].lost, 2);
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_that_starts_while_the_queue_is_away_fires_what_came_since() {
+    let world = World::new();
+    world.queue.firing_fails.store(u32::MAX, SeqCst);
+    let node = world.start(hourly());
+    world.until_past_the_hour(20 * 60_000).await;
+    let moment = world.hour();
+    world.queue.firing_fails.store(0, SeqCst);
+    assert_eq!(world.after(Duration::from_secs(5)).await, [moment]);
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_was_lost_fires_nothing_twice() {
+    let world = World::new();
+    let node = world.start(hourly());
+    world.queue.firing_unanswered.store(3, SeqCst);
+    assert_eq!(world.after(Duration::from_millis(HOUR)).await.len(), 1);
+    assert_eq!(node.agenda.entries()[0].last, Some(world.hour()));
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_clock_is_ahead_waits_for_that_of_the_queue() {
+    let world = World::new();
+    let node = world.start(hourly());
+    node.clock.set_on(20 * 60_000);
+    world.until_past_the_hour(HOUR - 2_000).await;
+    world.due().await;
+    // By its own clock the moment came twenty minutes ago.
+    assert!(world.after(Duration::from_millis(900)).await.is_empty());
+    assert_eq!(world.after(Duration::from_secs(7)).await, [world.hour()]);
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_clock_is_behind_fires_nothing_again() {
+    let world = World::new();
+    let (right, behind) = (world.start(hourly()), world.start(hourly()));
+    behind.clock.set_on(-(5 * HOUR).cast_signed());
+    let fired = world.after(DAY).await;
+    assert_eq!(fired.len(), 24);
+    right.stop().await;
+    // Alone it is late: by its clock, nothing is missed.
+    let fired = world.after(DAY).await;
+    let by_its_clock = behind.clock.wall() / HOUR * HOUR;
+    assert_eq!(fired.last(), Some(&by_its_clock));
+    assert!(fired.len() >= 18 && fired.is_sorted_by(|one, next| one < next), "{fired:?}");
+    behind.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn clocks_that_go_back_fire_nothing_twice() {
+    let world = World::new();
+    let node = world.start(hourly());
+    let mut fired = world.after(Duration::from_millis(10 * HOUR)).await;
+    assert_eq!(fired.len(), 10);
+    for clock in [&node.clock, &world.clock] {
+        clock.set_on(-(3 * HOUR).cast_signed());
+    }
+    fired.extend(world.after(Duration::from_millis(10 * HOUR)).await);
+    // Three hours come again, and have fired.
+    assert_eq!(fired.len(), 17, "{fired:?}");
+    assert!(fired.is_sorted_by(|one, next| one < next), "{fired:?}");
+    node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn clocks_that_leap_forward_miss_moments_or_fire_once() {
+    for (missed, made_up) in [(Missed::Skip, false), (Missed::Once, true)] {
+        let world = World::new();
+        let node = world.start(hourly().missed(missed));
+        world.until_past_the_hour(30 * 60_000).await;
+        assert_eq!(world.due().await.len(), 1);
+        for clock in [&node.clock, &world.clock] {
+            clock.set_on((7 * HOUR).cast_signed());
+        }
+        let last = world.hour();
+        let expected = if made_up { vec![last] } else { vec![] };
+        assert_eq!(world.after(Duration::from_secs(6)).await, expected, "within five seconds");
+        assert_eq!(world.after(Duration::from_millis(HOUR)).await, [last + HOUR]);
+        node.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_made_or_taken_costs_its_own_firing_alone() {
+    let world = World::new();
+    let panics = PeriodicTask::new("panics", minutely(), |_| panic!("as it is meant to"));
+    let unsupported = PeriodicTask::new("unsupported", minutely(), |_| {
+        NewTask::new(TaskId::generate(), "report", "").unique_for(DAY)
+    });
+    let good = telling("good", Duration::from_secs(60));
+    let node = world.start_all(vec![panics, unsupported, good]);
+    assert_eq!(world.after(Duration::from_secs(600)).await.len(), 10);
+    let lost: Vec<_> = node.agenda.entries().iter().map(|entry| entry.lost).collect();
+    assert_eq!(lost, [10, 10, 0]);
+    node.stop().await;
+}
+
+fn minutely() -> Schedule {
+    Schedule::every(Duration::from_secs(60)).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_queue_ends_the_run() {
+    let world = World::new();
+    let node = world.start(hourly());
+    world.after(Duration::from_millis(HOUR)).await;
+    world.queue.close().await.unwrap();
+    let ended = tokio::time::timeout(DAY, node.run).await.expect("with the next firing");
+    assert_eq!(ended.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+}

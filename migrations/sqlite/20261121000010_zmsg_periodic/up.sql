@@ -1,0 +1,8 @@
+-- The latest firing of each periodic task that was accepted: changed in the transaction that enqueues its
+-- task, so that no moment is fired twice. Names that have not fired for 400 days are forgotten.
+CREATE TABLE zmsg_periodic (
+  queue     TEXT    NOT NULL,
+  entry     TEXT    NOT NULL,
+  moment_ms INTEGER NOT NULL,
+  PRIMARY KEY (queue, entry)
+) STRICT, WITHOUT ROWID;
