@@ -1,6 +1,7 @@
 //! The queue in Redis: the suite of all queues, and what this one promises besides.
 
 mod go;
+mod tools;
 mod lost;
 mod faults;
 mod kept;
