@@ -110,8 +110,8 @@ impl World {
 
     /// Waits until so long behind a full hour.
     async fn until_past_the_hour(&self, past: u64) {
-        let left = HOUR - self.clock.wall() % HOUR + past;
-        sleep(Duration::from_millis(left)).await;
+        let left = Duration::from_millis(HOUR - self.clock.wall() % HOUR + past);
+        sleep(left).await;
     }
 }
 

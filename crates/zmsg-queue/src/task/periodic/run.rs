@@ -112,11 +112,7 @@ impl PeriodicTasks {
         let mut watch = self.begin(line).await?;
         loop {
             if !watch.look(self.clock.wall()) {
-                tracing::warn!(
-                    entry = line.task.name(),
-                    "the clock went back: what has fired is asked for"
-                );
-                watch = self.begin(line).await?;
+                watch = self.begin_again(line).await?;
             }
             let next = watch.next(&line.task);
             tracing::trace!(entry = line.task.name(), ?next, "looked at a periodic task");
@@ -141,8 +137,11 @@ impl PeriodicTasks {
                             "of several moments only the last fires"
                         );
                     }
-                    self.fire(line, moment, &mut watch).await?;
-                    watch.decide(moment);
+                    if self.fire(line, moment, &mut watch).await? {
+                        watch.decide(moment);
+                    } else {
+                        watch = self.begin_again(line).await?;
+                    }
                 }
             }
         }
@@ -177,15 +176,25 @@ impl PeriodicTasks {
         }
     }
 
-    /// Offers a firing to the queue until it is taken, by whomever, or the next moment comes.
-    async fn fire(&self, line: &Line, moment: UnixMillis, watch: &mut Watch) -> Result<()> {
+    /// The clock went back: what an entry has fired is no longer known by it.
+    async fn begin_again(&self, line: &Line) -> Result<Watch> {
+        tracing::warn!(
+            entry = line.task.name(),
+            "the clock went back: what has fired is asked for"
+        );
+        self.begin(line).await
+    }
+
+    /// Offers a firing to the queue until it is taken, by whomever, or the next moment comes. `false`: the clock
+    /// went back meanwhile, and the moment may be one of a time that was wrong.
+    async fn fire(&self, line: &Line, moment: UnixMillis, watch: &mut Watch) -> Result<bool> {
         let name = line.task.name();
         let firing = match line.task.firing(moment) {
             Ok(firing) => firing,
             Err(error) => {
                 tracing::error!(%error, entry = name, moment, "a periodic task could not be made");
                 line.note(|entry| entry.lost += 1);
-                return Ok(());
+                return Ok(true);
             }
         };
         let next = line.task.schedule().next_after(moment).unwrap_or(UnixMillis::MAX);
@@ -194,16 +203,18 @@ impl PeriodicTasks {
             let error = match self.queue.enqueue_firing(firing.clone()).await {
                 Ok(answer) => {
                     self.note(line, &firing, answer);
-                    return Ok(());
+                    return Ok(true);
                 }
                 Err(error) => error,
             };
             let now = self.clock.wall();
-            watch.look(now);
+            if !watch.look(now) {
+                return Ok(false);
+            }
             if is_of_the_task(&error) || now >= next {
                 tracing::error!(%error, entry = name, moment, "the firing of a periodic task is lost");
                 line.note(|entry| entry.lost += 1);
-                return Ok(());
+                return Ok(true);
             }
             if is_final(&error) {
                 return Err(error);

@@ -64,6 +64,8 @@ async fn a_node_whose_clock_is_ahead_waits_for_that_of_the_queue() {
     world.due().await;
     // By its own clock the moment came twenty minutes ago.
     assert!(world.after(Duration::from_millis(900)).await.is_empty());
+    let last = world.queue.last_firing("default", "hourly").await.unwrap();
+    assert_eq!(last, Some(world.hour()), "it would keep others from theirs");
     assert_eq!(world.after(Duration::from_secs(7)).await, [world.hour()]);
     node.stop().await;
 }
@@ -98,6 +100,24 @@ async fn clocks_that_go_back_fire_nothing_twice() {
     assert_eq!(fired.len(), 17, "{fired:?}");
     assert!(fired.is_sorted_by(|one, next| one < next), "{fired:?}");
     node.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_node_whose_clock_was_a_year_ahead_goes_on_when_it_is_set_right() {
+    let year = (365 * 24 * HOUR).cast_signed();
+    for missed in [Missed::Skip, Missed::Once] {
+        let world = World::new();
+        let node = world.start(hourly().missed(missed));
+        assert_eq!(world.after(Duration::from_millis(HOUR)).await.len(), 1);
+        node.clock.set_on(year);
+        // It offers what comes in a year, and is refused.
+        assert!(world.after(Duration::from_millis(3 * HOUR)).await.is_empty());
+        node.clock.set_on(-year);
+        world.until_past_the_hour(60_000).await;
+        world.due().await;
+        assert_eq!(world.after(DAY).await.len(), 24);
+        node.stop().await;
+    }
 }
 
 #[tokio::test(start_paused = true)]
