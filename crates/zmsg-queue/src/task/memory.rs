@@ -1,5 +1,6 @@
 //! A task queue in this process's memory.
 
+mod groups;
 mod inspect;
 mod lanes;
 mod pauses;
@@ -82,7 +83,7 @@ impl TaskQueue for MemoryTaskQueue {
     }
 
     async fn enqueue(&self, task: NewTask) -> Result<Enqueued> {
-        task.check_for("memory")?;
+        task.check_for_memory("memory")?;
         let answers = self.open()?.enqueue_all(vec![task], self.clock.wall())?;
         let accepted = answers.contains(&Enqueued::Accepted);
         self.told(accepted);
@@ -90,7 +91,7 @@ impl TaskQueue for MemoryTaskQueue {
     }
 
     async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>> {
-        tasks.iter().try_for_each(|task| task.check_for("memory"))?;
+        tasks.iter().try_for_each(|task| task.check_for_memory("memory"))?;
         let answers = self.open()?.enqueue_all(tasks, self.clock.wall())?;
         self.told(answers.contains(&Enqueued::Accepted));
         Ok(answers)

@@ -20,6 +20,18 @@ macro_rules! act {
     };
 }
 
+/// Puts an aggregate in the place of a set: the aggregate is taken in as any task is.
+pub(super) static SETTLE_GROUP: Script = Script::new(concat!(
+    include_str!("lua/prelude.lua"),
+    "local function take_in(KEYS, ARGV)\n",
+    include_str!("lua/enqueue.lua"),
+    "end\n",
+    include_str!("lua/settle_group.lua")
+));
+pub(super) static JOIN_GROUPS: Script = script!("lua/join_groups.lua");
+pub(super) static CLOSE_GROUP: Script = script!("lua/close_group.lua");
+pub(super) static SHED: Script = script!("lua/shed.lua");
+pub(super) static REOPEN_GROUP: Script = script!("lua/reopen_group.lua");
 pub(super) static ENQUEUE: Script = script!("lua/enqueue.lua");
 pub(super) static CANDIDATES: Script = script!("lua/candidates.lua");
 pub(super) static TAKE: Script = script!("lua/take.lua");

@@ -47,14 +47,14 @@ fn connected(server: &PrivateRedis) -> RedisTaskQueue {
     RedisTaskQueue::new(redis, Arc::new(SystemClock), RedisQueueOptions::default())
 }
 
-struct Other {
+pub(super) struct Other {
     server: PrivateRedis,
     program: PathBuf,
-    queue: RedisTaskQueue,
+    pub(super) queue: RedisTaskQueue,
 }
 
 impl Other {
-    async fn start() -> Option<Self> {
+    pub(super) async fn start() -> Option<Self> {
         let program = tokio::task::spawn_blocking(program).await.unwrap()?;
         let server = PrivateRedis::start(PrivateOptions::new())?;
         let redis = connect(&server.url());
@@ -63,11 +63,11 @@ impl Other {
     }
 
     /// Runs the program; its lines.
-    async fn run(&self, what: &'static str, count: usize) -> Vec<String> {
+    pub(super) async fn run(&self, what: &'static str, count: usize) -> Vec<String> {
         self.run_on(what, &count.to_string()).await
     }
 
-    async fn run_on(&self, what: &'static str, on: &str) -> Vec<String> {
+    pub(super) async fn run_on(&self, what: &'static str, on: &str) -> Vec<String> {
         let url = format!("{}/0", self.server.url().trim_end_matches('/'));
         let mut command = Command::new(&self.program);
         command.args([what, &url, "default", on]);
@@ -77,13 +77,18 @@ impl Other {
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
     }
 
+    /// A connection of one's own.
+    pub(super) fn redis(&self) -> zmsg_redis::Redis {
+        connect(&self.server.url())
+    }
+
     /// What asynq's inspector says of the queue.
     async fn inspect(&self) -> serde_json::Value {
         serde_json::from_str(&self.run("inspect", 0).await.concat()).unwrap()
     }
 
     /// Leases until so many tasks came.
-    async fn leased(&self, count: usize) -> Vec<LeasedTask> {
+    pub(super) async fn leased(&self, count: usize) -> Vec<LeasedTask> {
         let mut leased = Vec::new();
         let lease = async {
             while leased.len() < count {
