@@ -3,6 +3,7 @@
 
 mod dead;
 mod endings;
+mod groups;
 mod harness;
 mod inspect;
 mod intake;
@@ -14,6 +15,7 @@ mod views;
 
 pub use dead::*;
 pub use endings::*;
+pub use groups::*;
 pub use harness::{Harness, Limits};
 pub use inspect::*;
 pub use intake::*;

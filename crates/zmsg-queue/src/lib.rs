@@ -42,6 +42,10 @@ pub use task::{
     WorkerCounters, WorkerOptions, WorkerReport, WorkerStats, inbox_purge, inbox_step,
     is_already_applied, is_lease_lost,
 };
+pub use task::{
+    ClosedGroup, GroupAggregator, GroupInfo, GroupMember, GroupReport, GroupRules, GroupWorker,
+    GroupWorkerOptions, RipeGroups, TaskGroups,
+};
 #[cfg(feature = "redis")]
 pub use task::{
     RedisPresence, RedisQueueOptions, RedisSchedulerPresence, RedisTaskQueue, RedisWakeUps,

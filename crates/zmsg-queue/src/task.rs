@@ -1,6 +1,7 @@
 //! Single tasks with a due time, leased to one worker at a time.
 
 mod changes;
+mod groups;
 mod inbox;
 mod inspect;
 mod lane;
@@ -15,6 +16,10 @@ mod redis;
 mod wakeups_redis;
 mod worker;
 
+pub use groups::{
+    ClosedGroup, GroupAggregator, GroupInfo, GroupMember, GroupReport, GroupRules, GroupWorker,
+    GroupWorkerOptions, RipeGroups, TaskGroups,
+};
 pub use inbox::{inbox_purge, inbox_step, is_already_applied};
 pub use inspect::{Act, PAGE_MAX, Place, QUEUES_MAX, QueueSummary, Stage, TaskInfo, TaskInspector};
 pub use lane::{Lane, LanePlace, OnDead};

@@ -37,7 +37,8 @@ pub trait TaskInspector: fmt::Debug + Send + Sync + 'static {
     /// the place of the last one of the page before. Tasks that move meanwhile may be missed or come twice.
     ///
     /// Those that wait come in the order in which they are due, active ones as their leases end, dead
-    /// letters by id; what asynq keeps by the second stands within it by its name.
+    /// letters by id; what asynq keeps by the second stands within it by its name. In Redis those that wait in
+    /// groups come group by group, and none come behind a place whose task has left its group.
     ///
     /// # Errors
     /// Those of the backend.
@@ -106,6 +107,8 @@ pub enum Stage {
     Pending,
     /// It waits for its time, and no attempt of it counts as failed.
     Scheduled,
+    /// It waits in a group for the others, or an aggregator has it.
+    Aggregating,
     /// It failed, and waits for its next attempt.
     Retry,
     /// A worker has it, or had it and its lease ran out.
@@ -118,14 +121,22 @@ pub enum Stage {
 
 impl Stage {
     /// All stages, as a task comes along.
-    pub const ALL: [Self; 6] =
-        [Self::Pending, Self::Scheduled, Self::Retry, Self::Active, Self::Dead, Self::Completed];
+    pub const ALL: [Self; 7] = [
+        Self::Pending,
+        Self::Scheduled,
+        Self::Aggregating,
+        Self::Retry,
+        Self::Active,
+        Self::Dead,
+        Self::Completed,
+    ];
 
     /// Its name, in lowercase.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pending => "pending",
             Self::Scheduled => "scheduled",
+            Self::Aggregating => "aggregating",
             Self::Retry => "retry",
             Self::Active => "active",
             Self::Dead => "dead",
@@ -151,6 +162,8 @@ pub struct QueueSummary {
     pub pending: u64,
     /// Tasks at [`Stage::Scheduled`].
     pub scheduled: u64,
+    /// Tasks at [`Stage::Aggregating`].
+    pub aggregating: u64,
     /// Tasks at [`Stage::Retry`].
     pub retry: u64,
     /// Tasks at [`Stage::Active`].
@@ -177,6 +190,7 @@ impl QueueSummary {
         match stage {
             Stage::Pending => self.pending,
             Stage::Scheduled => self.scheduled,
+            Stage::Aggregating => self.aggregating,
             Stage::Retry => self.retry,
             Stage::Active => self.active,
             Stage::Dead => self.dead,
@@ -206,7 +220,9 @@ pub struct TaskInfo {
     pub attempts_spent: u32,
     /// How many may be spent.
     pub attempts_max: u32,
-    /// From when on it may be handed out, or could have been.
+    /// The group in which it waits, or which it will join when it is due.
+    pub group: Option<String>,
+    /// From when on it may be handed out, or could have been; when it joined its group.
     pub due: UnixMillis,
     /// The end of its lease, while a worker has it.
     pub lease_until: Option<UnixMillis>,
@@ -232,7 +248,7 @@ impl TaskInfo {
         let moment = match self.stage {
             Stage::Active => self.lease_until.unwrap_or_default(),
             Stage::Dead | Stage::Completed => 0,
-            Stage::Pending | Stage::Scheduled | Stage::Retry => self.due,
+            Stage::Pending | Stage::Scheduled | Stage::Aggregating | Stage::Retry => self.due,
         };
         Place { moment, id: self.id }
     }
@@ -284,4 +300,11 @@ pub(super) fn held(task: &TaskInfo) -> Error {
     Error::new(ErrorKind::Conflict, why)
         .with_context("id", task.id)
         .with_context("lease_left_ms", left.as_millis())
+}
+
+/// The refusal of an act on a task that an aggregator has.
+pub(super) fn closed_in(id: TaskId, group: &str) -> Error {
+    let why = "an aggregator has the task and the others of its group: wait until it has ended, or until \
+               they are back in the group";
+    Error::new(ErrorKind::Conflict, why).with_context("id", id).with_context("group", group)
 }

@@ -1,6 +1,7 @@
 //! A task queue in this process's memory.
 
 mod firings;
+mod groups;
 mod inspect;
 mod lanes;
 mod pauses;
@@ -84,7 +85,7 @@ impl TaskQueue for MemoryTaskQueue {
     }
 
     async fn enqueue(&self, task: NewTask) -> Result<Enqueued> {
-        task.check_for("memory")?;
+        task.check_for_memory("memory")?;
         let answers = self.open()?.enqueue_all(vec![task], self.clock.wall())?;
         let accepted = answers.contains(&Enqueued::Accepted);
         self.told(accepted);
@@ -92,7 +93,7 @@ impl TaskQueue for MemoryTaskQueue {
     }
 
     async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>> {
-        tasks.iter().try_for_each(|task| task.check_for("memory"))?;
+        tasks.iter().try_for_each(|task| task.check_for_memory("memory"))?;
         let answers = self.open()?.enqueue_all(tasks, self.clock.wall())?;
         self.told(answers.contains(&Enqueued::Accepted));
         Ok(answers)

@@ -20,6 +20,9 @@ use super::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskSta
 ///   in the order of due time, then id.
 /// - Of the tasks of a lane only the first, in the order in which they were accepted, is handed out;
 ///   the next one when it is completed or dropped, or is a dead letter that is to be skipped.
+/// - A task with a group is not handed out: when it is due it joins the group, and an aggregate takes the
+///   place of those that are there ([`TaskGroups`](crate::TaskGroups)). One that somebody runs by hand, or
+///   brings back from the dead letters, is a task like any other.
 /// - While a lease holds, nobody else is given the task. When it has run out, the task is handed
 ///   out again with the next attempt number.
 /// - The attempt number is the fencing token: it only grows, and `extend`, `complete`, `retry`

@@ -29,6 +29,8 @@ pub struct NewTask {
     pub deadline: Option<UnixMillis>,
     /// The lane in which it keeps its place.
     pub lane: Option<Lane>,
+    /// The group of tasks of its queue that are made one task. Only in Redis and in memory.
+    pub group: Option<String>,
     /// For how long another task of its queue, kind and payload is refused, from when it is due; or until it
     /// is completed. Only in Redis.
     pub unique_for: Option<Duration>,
@@ -54,6 +56,7 @@ impl NewTask {
             timeout: None,
             deadline: None,
             lane: None,
+            group: None,
             unique_for: None,
             retention: None,
         }
@@ -105,6 +108,13 @@ impl NewTask {
         self
     }
 
+    /// Puts it into a group when it is due: an [aggregator](crate::GroupAggregator) makes one task of those
+    /// that are there together.
+    #[must_use]
+    pub fn group(self, name: impl Into<String>) -> Self {
+        Self { group: Some(name.into()), ..self }
+    }
+
     /// Refuses others of its queue, kind and payload for so long.
     #[must_use]
     pub fn unique_for(self, pause: Duration) -> Self {
@@ -117,8 +127,19 @@ impl NewTask {
         Self { retention: Some(retention), ..self }
     }
 
-    /// Refuses what only a queue in Redis keeps.
+    /// Refuses what a queue in a database does not keep.
     pub(crate) fn check_for(&self, queue: &'static str) -> Result<()> {
+        self.check_for_memory(queue)?;
+        if self.group.is_none() {
+            return Ok(());
+        }
+        let why = "this queue keeps no groups of tasks: use one in Redis or in memory";
+        let error = Error::new(ErrorKind::Unsupported, why).with_context("id", self.id);
+        Err(error.with_context("queue", queue).with_context("field", "group"))
+    }
+
+    /// Refuses what only a queue in Redis keeps.
+    pub(crate) fn check_for_memory(&self, queue: &'static str) -> Result<()> {
         self.check()?;
         let field = match (self.unique_for, self.retention) {
             (Some(_), _) => "unique_for",
@@ -138,8 +159,13 @@ impl NewTask {
         if let Some(lane) = &self.lane {
             check_name("lane", &lane.key)?;
         }
+        if let Some(group) = &self.group {
+            check_name("group", group)?;
+        }
         let problem = if self.id.0.is_nil() {
             "the id of a task must not be nil"
+        } else if self.lane.is_some() && self.group.is_some() {
+            "a task has a lane or a group: give the lane to the aggregate that is made of the group"
         } else if self.attempts_max == 0 {
             "a task needs at least one attempt"
         } else if i64::try_from(self.due).is_err() {

@@ -11,6 +11,7 @@ mod scripts;
 mod calls;
 mod lost;
 mod dead;
+mod groups;
 mod kept;
 mod lanes;
 mod pauses;
@@ -53,6 +54,7 @@ use super::sql::QueueClock;
 ///   late rather than early.
 /// - What a lease without an answer took is handed out by the next one of this object, as the same
 ///   attempt; so is what one took whose future was dropped.
+/// - Groups are aggregated by whoever looks first, here ([`TaskGroups`](crate::TaskGroups)) or in Go.
 /// - A completion, a retry and a burial are fenced by the attempt. Workers written in Go are not: one that
 ///   lost its lease may still end a task that another has.
 /// - The bounds are those of each queue. The tasks of one `enqueue_all` go to one queue, and an id is that
@@ -247,10 +249,11 @@ impl TaskQueue for RedisTaskQueue {
 
     async fn stats(&self, queue: &str) -> Result<QueueStats> {
         self.open()?;
-        let counted = self.count(&Keys::of(queue)).await?;
+        let keys = Keys::of(queue);
+        let (counted, grouped) = (self.count(&keys).await?, self.count_grouped(&keys).await?);
         let age = counted.first.and_then(|first| counted.now.checked_sub(first));
         Ok(QueueStats {
-            pending: counted.pending,
+            pending: counted.pending + grouped,
             due: counted.due,
             leased: counted.leased,
             dead: counted.dead,

@@ -65,6 +65,12 @@ func main() {
 		hold(redis, queue)
 	case "fail":
 		work(redis, queue, count, errors.New("not today"))
+	case "group":
+		group(redis, queue, count)
+	case "aggregate":
+		aggregate(redis, queue, count)
+	case "groups":
+		groups(inspector, queue)
 	case "unique":
 		unique(redis, queue)
 	case "keep":

@@ -5,6 +5,7 @@
 mod defects;
 mod inbox;
 mod memory;
+mod groups;
 mod sql;
 mod redis;
 mod shares;

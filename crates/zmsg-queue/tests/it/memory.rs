@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use zmsg_core::ManualClock;
-use zmsg_queue::conformance::{Harness, InspectHarness, Inspected, Limits};
+use zmsg_queue::conformance::{Grouped, GroupsHarness, Harness, InspectHarness, Inspected, Limits};
 use zmsg_queue::{MemoryQueueOptions, MemoryTaskQueue, TaskQueue};
 
 zmsg_queue::task_queue_conformance!(Memory { clock: Arc::new(ManualClock::new(1_000_000)) });
@@ -14,6 +14,7 @@ struct Memory {
 }
 
 zmsg_queue::task_inspector_conformance!(Memory { clock: Arc::new(ManualClock::new(1_000_000)) });
+zmsg_queue::task_groups_conformance!(Memory { clock: Arc::new(ManualClock::new(1_000_000)) });
 
 #[async_trait]
 impl Harness for Memory {
@@ -29,6 +30,13 @@ impl Harness for Memory {
 #[async_trait]
 impl InspectHarness for Memory {
     async fn open_inspected(&self, limits: Limits) -> Arc<dyn Inspected> {
+        self.queue(limits)
+    }
+}
+
+#[async_trait]
+impl GroupsHarness for Memory {
+    async fn open_grouped(&self, limits: Limits) -> Arc<dyn Grouped> {
         self.queue(limits)
     }
 }

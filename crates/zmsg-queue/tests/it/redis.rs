@@ -2,8 +2,10 @@
 
 mod go;
 mod tools;
+mod go_groups;
 mod lost;
 mod faults;
+mod groups;
 mod kept;
 mod killed;
 mod inspect;
@@ -21,7 +23,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 use zmsg_core::{Clock as _, Error, ErrorKind, ManualClock, SystemClock, TaskId};
-use zmsg_queue::conformance::{Harness, InspectHarness, Inspected, Limits};
+use zmsg_queue::conformance::{Grouped, GroupsHarness, Harness, InspectHarness, Inspected, Limits};
 use zmsg_queue::{
     Enqueued, MemoryQueueOptions, MemoryTaskQueue, NewTask, QueueClock, RedisQueueOptions,
     RedisTaskQueue, TaskQueue, TaskState,
@@ -72,28 +74,48 @@ impl Harness for Server {
 #[async_trait]
 impl InspectHarness for Server {
     async fn open_inspected(&self, limits: Limits) -> Arc<dyn Inspected> {
-        let (tasks_max, dead_max) = (limits.tasks_max, limits.dead_max);
-        let clock = self.clock();
-        let Some(server) = &self.server else {
-            // Said on stderr. The suite is signed by the one that it was written with.
-            let options = MemoryQueueOptions {
-                tasks_max: tasks_max.into(),
-                dead_max: dead_max.into(),
-                ..MemoryQueueOptions::default()
-            };
-            return Arc::new(MemoryTaskQueue::new(clock, options));
-        };
+        match self.redis(limits) {
+            Some(queue) => Arc::new(queue),
+            None => Arc::new(self.memory(limits)),
+        }
+    }
+}
+
+#[async_trait]
+impl GroupsHarness for Server {
+    async fn open_grouped(&self, limits: Limits) -> Arc<dyn Grouped> {
+        match self.redis(limits) {
+            Some(queue) => Arc::new(queue),
+            None => Arc::new(self.memory(limits)),
+        }
+    }
+}
+
+impl Server {
+    fn redis(&self, limits: Limits) -> Option<RedisTaskQueue> {
         let options = RedisQueueOptions {
-            tasks_max: tasks_max.into(),
-            dead_max: dead_max.into(),
+            tasks_max: limits.tasks_max.into(),
+            dead_max: limits.dead_max.into(),
             clock: QueueClock::Given,
         };
-        Arc::new(RedisTaskQueue::new(connect(&server.url()), clock, options))
+        let redis = connect(&self.server.as_ref()?.url());
+        Some(RedisTaskQueue::new(redis, self.clock(), options))
+    }
+
+    /// Without a server, which is said on stderr: the suite is signed by the one that it was written with.
+    fn memory(&self, limits: Limits) -> MemoryTaskQueue {
+        let options = MemoryQueueOptions {
+            tasks_max: limits.tasks_max.into(),
+            dead_max: limits.dead_max.into(),
+            ..MemoryQueueOptions::default()
+        };
+        MemoryTaskQueue::new(self.clock(), options)
     }
 }
 
 zmsg_queue::task_queue_conformance!(Server::start());
 zmsg_queue::task_inspector_conformance!(Server::start());
+zmsg_queue::task_groups_conformance!(Server::start());
 
 const LEASE: Duration = Duration::from_secs(30);
 

@@ -128,7 +128,7 @@ pub async fn a_task_that_waits_can_be_deleted(harness: &impl InspectHarness) {
         assert_eq!(queue.state(id).await.expect("state"), None);
     }
     let summary = queue.summary("default").await.expect("summary");
-    assert_eq!(Stage::ALL.map(|stage| summary.at(stage)), [0; 6]);
+    assert_eq!(Stage::ALL.map(|stage| summary.at(stage)), [0; 7]);
     harness.clock().advance(100_000);
     assert!(lease_all(&*queue).await.is_empty());
     assert_eq!(queue.next_due("default").await.expect("next due"), None);

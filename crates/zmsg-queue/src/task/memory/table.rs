@@ -1,13 +1,16 @@
 //! The state of a memory queue, and its changes; no clock, no lock, no waiting.
 
+mod groups;
 mod inspect;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::time::Duration;
 
+use uuid::Uuid;
 use zmsg_core::{Error, Result, TaskId, UnixMillis};
 
+use self::groups::{GroupName, Groups, Place};
 use super::MemoryQueueOptions;
 use super::firings::Firings;
 use super::lanes::{LaneName, Lanes};
@@ -16,14 +19,15 @@ use crate::task::record::{
     AT_ONCE, DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState,
 };
 
-/// Every task is in `live` and, unless others of its lane are before it, in one of its queue's two indexes;
-/// or in `dead`.
+/// Every task is in `live` and, unless others of its lane are before it or it has joined a group, in one of its
+/// queue's three indexes; or in `dead`.
 #[derive(Debug)]
 pub(super) struct Table {
     options: MemoryQueueOptions,
     live: HashMap<TaskId, Entry>,
     queues: HashMap<String, Index>,
     lanes: Lanes,
+    groups: Groups,
     dead: BTreeMap<TaskId, Dead>,
     pub(super) paused: HashSet<String>,
     pub(super) firings: Firings,
@@ -42,6 +46,10 @@ struct Entry {
     last_error: Option<String>,
     /// Its place in its lane, as long as the lane waits for it.
     place: Option<i64>,
+    /// Where it stands in its group, once it has joined.
+    joined: Option<Place>,
+    /// The set of a group that it is the aggregate of.
+    made_of: Option<Uuid>,
 }
 
 #[derive(Debug)]
@@ -58,6 +66,10 @@ struct Index {
     leased: BTreeSet<(UnixMillis, TaskId)>,
     /// Those that others of their lanes are before.
     behind: usize,
+    /// Those that will join their groups.
+    coming: BTreeSet<(UnixMillis, TaskId)>,
+    /// Those that have.
+    joined: usize,
 }
 
 impl Table {
@@ -67,6 +79,7 @@ impl Table {
             live: HashMap::new(),
             queues: HashMap::new(),
             lanes: Lanes::default(),
+            groups: Groups::default(),
             dead: BTreeMap::new(),
             paused: HashSet::new(),
             firings: Firings::default(),
@@ -105,6 +118,8 @@ impl Table {
             let (attempt, attempts_spared) = (0, 0);
             let place = lane_of(&task).map(|lane| self.lanes.join(lane, task.id));
             let (lease_until, last_error, created) = (None, None, now);
+            let joins = task.group.is_some() && task.due <= now;
+            let (joined, made_of) = (joins.then_some(Place::Waiting(now)), None);
             self.put(Entry {
                 task,
                 created,
@@ -113,6 +128,8 @@ impl Table {
                 lease_until,
                 last_error,
                 place,
+                joined,
+                made_of,
             });
             Enqueued::Accepted
         };
@@ -126,6 +143,7 @@ impl Table {
         now: UnixMillis,
         until: UnixMillis,
     ) -> Vec<LeasedTask> {
+        self.gather(queue, now);
         let Some(index) = self.working(queue) else { return Vec::new() };
         // The index of leases is by their ends, so all that ran out take part in the sort.
         let ready = ready(&index.pending, now).take(max).chain(ready(&index.leased, now));
@@ -196,6 +214,7 @@ impl Table {
     }
 
     fn keep_dead(&mut self, mut entry: Entry, cause: String, now: UnixMillis) {
+        entry.joined = None;
         if entry.task.lane.as_ref().is_some_and(|lane| lane.on_dead == OnDead::Skip) {
             self.leave_lane(&mut entry);
         }
@@ -237,6 +256,7 @@ impl Table {
         let Some(Dead { mut entry, cause, .. }) = self.dead.remove(&id) else { return Ok(false) };
         entry.last_error = Some(cause);
         entry.task.due = now;
+        entry.task.group = None;
         entry.lease_until = None;
         entry.attempts_spared = entry.attempt;
         if entry.place.is_none() {
@@ -270,7 +290,7 @@ impl Table {
         let oldest = index.first_moment().and_then(|moment| now.checked_sub(moment));
         let dead = self.dead.values().filter(|dead| dead.entry.task.queue == queue).count();
         QueueStats {
-            pending: (index.pending.len() + index.behind) as u64,
+            pending: index.waiting() as u64,
             due: due as u64,
             leased: index.leased.len() as u64,
             dead: dead as u64,
@@ -301,7 +321,14 @@ impl Table {
         match entry.lease_until {
             Some(until) => _ = index.leased.insert((until, id)),
             None if is_behind => index.behind += 1,
-            None => _ = index.pending.insert((entry.task.due, id)),
+            None => match (entry.joined, group_of(&entry.task)) {
+                (None, None) => _ = index.pending.insert((entry.task.due, id)),
+                (None, Some(_)) => _ = index.coming.insert((entry.task.due, id)),
+                (Some(place), group) => {
+                    index.joined += 1;
+                    self.groups.put(group, place, id);
+                }
+            },
         }
         self.live.insert(id, entry);
     }
@@ -343,10 +370,17 @@ impl Table {
             match entry.lease_until {
                 Some(until) => _ = index.leased.remove(&(until, id)),
                 None if is_behind => index.behind -= 1,
-                None => _ = index.pending.remove(&(entry.task.due, id)),
+                None => match (entry.joined, group_of(&entry.task)) {
+                    (None, None) => _ = index.pending.remove(&(entry.task.due, id)),
+                    (None, Some(_)) => _ = index.coming.remove(&(entry.task.due, id)),
+                    (Some(place), group) => {
+                        index.joined -= 1;
+                        self.groups.take(group, place, id);
+                    }
+                },
             }
             // Names of queues come from callers: an empty index must not stay.
-            if index.pending.is_empty() && index.leased.is_empty() && index.behind == 0 {
+            if index.waiting() == 0 && index.leased.is_empty() {
                 self.queues.remove(&entry.task.queue);
             }
         }
@@ -355,8 +389,13 @@ impl Table {
 }
 
 impl Index {
+    /// How many wait for whatever it is.
+    fn waiting(&self) -> usize {
+        self.pending.len() + self.behind + self.coming.len() + self.joined
+    }
+
     fn first_moment(&self) -> Option<UnixMillis> {
-        let firsts = [self.pending.first(), self.leased.first()];
+        let firsts = [self.pending.first(), self.coming.first(), self.leased.first()];
         firsts.into_iter().flatten().map(|(moment, _)| *moment).min()
     }
 }
@@ -375,6 +414,10 @@ impl Dead {
             died: self.died,
         }
     }
+}
+
+fn group_of(task: &NewTask) -> Option<GroupName> {
+    task.group.as_ref().map(|group| (task.queue.clone(), group.clone()))
 }
 
 fn lane_of(task: &NewTask) -> Option<LaneName> {

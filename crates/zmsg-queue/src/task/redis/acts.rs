@@ -1,7 +1,5 @@
 //! What people do to single tasks in Redis, so that asynq's tools see it done.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use zmsg_core::{Result, TaskId};
 use zmsg_redis::RedisKey;
 use zmsg_redis::redis::cmd;
@@ -21,6 +19,7 @@ impl RedisTaskQueue {
                 return Ok(Act::Unknown);
             };
             seen.check_free()?;
+            self.check_in_group(&keys, &seen).await?;
             let message = match seen.info.stage {
                 Stage::Pending => return Ok(Act::Already),
                 Stage::Dead | Stage::Completed if seen.is_readable => {
@@ -46,6 +45,7 @@ impl RedisTaskQueue {
                 return Ok(Act::Unknown);
             };
             seen.check_free()?;
+            self.check_in_group(&keys, &seen).await?;
             if seen.info.stage == Stage::Dead {
                 return Ok(Act::Already);
             }
@@ -58,11 +58,7 @@ impl RedisTaskQueue {
             let args = (self.now(), &seen.text, &seen.state, message);
             let all = act_keys(&keys, &seen);
             let dead: u64 = self.redis.script(&scripts::ARCHIVE, &all, &args).await?;
-            let over = dead.saturating_sub(self.options.dead_max.into());
-            if over > 0 {
-                let dropped = self.trim(&keys, over).await?;
-                self.dead_dropped.fetch_add(dropped, Relaxed);
-            }
+            self.keep_dead_bounded(&keys, dead).await?;
             if dead > 0 {
                 return Ok(Act::Done);
             }
@@ -74,6 +70,7 @@ impl RedisTaskQueue {
         for _ in 0..TRIES {
             let Some((keys, seen)) = self.see(queue, id).await? else { return Ok(Act::Unknown) };
             seen.check_free()?;
+            self.check_in_group(&keys, &seen).await?;
             let args = (self.now(), &seen.text, &seen.state);
             let all = act_keys(&keys, &seen);
             let (deleted, lock): (u8, String) =
@@ -114,8 +111,11 @@ fn act_keys(keys: &Keys, seen: &Seen) -> Vec<RedisKey> {
         keys.due(),
         keys.held(),
         keys.until(),
+        keys.grouped(),
     ];
-    if let Some(lane) = &seen.lane {
+    if let Some(group) = seen.waiting_in() {
+        all.extend([keys.group(group), keys.groups()]);
+    } else if let Some(lane) = &seen.lane {
         all.extend([keys.lane(lane), keys.behind(), keys.lanes(), keys.numbers()]);
     }
     all

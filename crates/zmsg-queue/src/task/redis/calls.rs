@@ -1,6 +1,5 @@
 //! The calls of a queue as scripts: their keys and arguments, and what their answers mean.
 
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use uuid::Uuid;
@@ -31,6 +30,9 @@ const LEASE_MAX: usize = 1_000;
 
 /// A task as the script that leases gives it.
 pub(super) type Taken = (String, Vec<u8>, u32, u32, u64, u64, String, String, String, String);
+
+/// Tasks that are to join groups, each with its group.
+pub(super) type Joining = Vec<(String, String)>;
 
 /// So many more of those that wait than there are tasks call for a sweep.
 const SWEPT_FROM: i64 = 64;
@@ -66,24 +68,9 @@ impl RedisTaskQueue {
         }
         check_queue(&queue)?;
         self.name(&queue).await?;
-        let keys = Keys::of(&queue);
-        let (wall, count) = (self.clock.wall(), tasks.len());
-        let mut all =
-            vec![keys.pending(), keys.active(), keys.scheduled(), keys.retry(), keys.due()];
-        all.extend(tasks.iter().map(|task| keys.task(&task.id.0.to_string())));
-        if tasks.iter().any(|task| task.lane.is_some() || task.unique_for.is_some()) {
-            let lane = |task: &NewTask| keys.lane(task.lane.as_ref().map_or("", |lane| &lane.key));
-            all.extend([keys.behind(), keys.lanes(), keys.numbers()]);
-            let lock = |task: &NewTask| keys.unique(&task.kind, &task.payload);
-            all.extend(tasks.iter().flat_map(|task| [lane(task), lock(task)]));
-        }
-        let mut args = vec![self.now().into_bytes(), self.options.tasks_max.to_string().into()];
-        for task in tasks {
-            let (pause, said) = (pause_until(task.due, wall), said(&task, wall)?);
-            let message = TaskMessage::of(task, &keys);
-            args.extend([message.id.clone().into(), message.write()]);
-            args.extend([pause.to_string().into(), said.into()]);
-        }
+        let (keys, count) = (Keys::of(&queue), tasks.len());
+        let grouped = tasks.iter().filter(|task| task.group.is_some()).count();
+        let (mut all, mut args) = self.intake(&keys, tasks, self.options.tasks_max)?;
         let script = match firing {
             None => &scripts::ENQUEUE,
             Some((entry, moment)) => {
@@ -92,13 +79,17 @@ impl RedisTaskQueue {
                 &scripts::ENQUEUE_FIRING
             }
         };
-        let answer: Vec<i64> = self.redis.script(script, &all, &args).await?;
+        let mut answer: Vec<i64> = self.redis.script(script, &all, &args).await?;
+        if answer == [-1] && self.sweep_grouped(&keys).await? > 0 {
+            answer = self.redis.script(script, &all, &args).await?;
+        }
         let [live, waiting, answers @ ..] = answer.as_slice() else {
             return self.refused(answer.first(), firing);
         };
         if live + SWEPT_FROM < *waiting {
             self.sweep_due(&keys).await;
         }
+        self.sweep_grouped_at_times(&keys, grouped).await;
         if *live == 0 {
             // Redis may have been emptied since the name was told.
             self.tell_name(&queue).await?;
@@ -112,12 +103,45 @@ impl RedisTaskQueue {
         Ok(answers.iter().map(accepted).collect())
     }
 
+    /// The keys and arguments with which a script takes tasks in.
+    pub(super) fn intake(
+        &self,
+        keys: &Keys,
+        tasks: Vec<NewTask>,
+        tasks_max: u32,
+    ) -> Result<(Vec<RedisKey>, Vec<Vec<u8>>)> {
+        let wall = self.clock.wall();
+        let mut all =
+            vec![keys.pending(), keys.active(), keys.scheduled(), keys.retry(), keys.due()];
+        all.extend(tasks.iter().map(|task| keys.task(&task.id.0.to_string())));
+        if tasks.iter().any(|task| task.lane.is_some() || task.unique_for.is_some()) {
+            let lane = |task: &NewTask| keys.lane(task.lane.as_ref().map_or("", |lane| &lane.key));
+            all.extend([keys.behind(), keys.lanes(), keys.numbers()]);
+            let lock = |task: &NewTask| keys.unique(&task.kind, &task.payload);
+            all.extend(tasks.iter().flat_map(|task| [lane(task), lock(task)]));
+        }
+        if tasks.iter().any(|task| task.group.is_some()) {
+            all.push(keys.groups());
+            let group = |task: &NewTask| keys.group(task.group.as_deref().unwrap_or_default());
+            all.extend(tasks.iter().map(group));
+        }
+        all.push(keys.grouped());
+        let mut args = vec![self.now().into_bytes(), tasks_max.to_string().into()];
+        for task in tasks {
+            let (pause, said) = (pause_until(task.due, wall), said(&task, wall)?);
+            let message = TaskMessage::of(task, keys);
+            args.extend([message.id.clone().into(), message.write()]);
+            args.extend([pause.to_string().into(), said.into()]);
+        }
+        Ok((all, args))
+    }
+
     pub(super) fn full(&self) -> Error {
         Error::overloaded("tasks_max").with_context("max", self.options.tasks_max)
     }
 
     /// Puts the name of a queue where tools list them, once in this process.
-    async fn name(&self, queue: &str) -> Result<()> {
+    pub(super) async fn name(&self, queue: &str) -> Result<()> {
         if self.named().contains(queue) {
             return Ok(());
         }
@@ -161,8 +185,9 @@ impl RedisTaskQueue {
             let token = asked.look(&found);
             let taken = self.take(&keys, token, &found, wanted, for_).await;
             asked.refused(&taken);
-            let (taken, gone) = taken?;
+            let (taken, gone, joining) = taken?;
             self.leave_lanes(&keys, &gone).await?;
+            self.join_groups(&keys, &joining).await?;
             for task in taken {
                 leased.extend(self.leased(queue, &keys, task).await?);
             }
@@ -187,9 +212,9 @@ impl RedisTaskQueue {
         ids: &[String],
         max: usize,
         for_: Duration,
-    ) -> Result<(Vec<Taken>, Vec<String>)> {
+    ) -> Result<(Vec<Taken>, Vec<String>, Joining)> {
         let mut all = Vec::from(places(keys));
-        all.extend([keys.behind(), keys.lanes()]);
+        all.extend([keys.behind(), keys.lanes(), keys.groups(), keys.grouped()]);
         all.extend(ids.iter().map(|id| keys.task(id)));
         let args = (self.now(), millis(for_), max, &token.as_bytes()[..], ids);
         self.redis.script(&scripts::TAKE, &all, &args).await
@@ -323,11 +348,7 @@ impl RedisTaskQueue {
         message.failed(cause, (self.clock.wall() / 1_000).cast_signed(), true);
         let lane = task.lane.as_ref().map(|lane| lane.key.as_str());
         let dead = self.bury_as(&keys, (&text, lane, task.attempt), &message).await?;
-        let over = dead.saturating_sub(self.options.dead_max.into());
-        if over > 0 {
-            let dropped = self.trim(&keys, over).await?;
-            self.dead_dropped.fetch_add(dropped, Relaxed);
-        }
+        self.keep_dead_bounded(&keys, dead).await?;
         Ok(dead > 0)
     }
 

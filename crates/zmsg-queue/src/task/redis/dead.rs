@@ -1,5 +1,7 @@
 //! Dead letters, and where a task stands: what people ask for, by the id alone.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use zmsg_core::{Result, TaskId, UnixMillis};
 use zmsg_redis::redis::{Pipeline, cmd, pipe};
 
@@ -82,6 +84,16 @@ impl RedisTaskQueue {
         Ok(is_dead.then_some((message, attempt, created, died)))
     }
 
+    /// Drops the oldest of so many dead letters if they are too many.
+    pub(super) async fn keep_dead_bounded(&self, keys: &Keys, dead: u64) -> Result<()> {
+        let over = dead.saturating_sub(self.options.dead_max.into());
+        if over > 0 {
+            let dropped = self.trim(keys, over).await?;
+            self.dead_dropped.fetch_add(dropped, Relaxed);
+        }
+        Ok(())
+    }
+
     /// Drops the oldest dead letters; how many it did.
     pub(super) async fn trim(&self, keys: &Keys, over: u64) -> Result<u64> {
         let mut ask = cmd("ZRANGE");
@@ -123,6 +135,7 @@ impl RedisTaskQueue {
             keys.scheduled(),
             keys.retry(),
             keys.due(),
+            keys.grouped(),
         ];
         let mut ask = cmd("HGET");
         ask.arg(keys.task(&text)).arg("zmsg_lane");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use zmsg_core::{Error, ErrorKind, Result, UnixMillis};
+use zmsg_core::{Result, UnixMillis};
 use zmsg_redis::redis::cmd;
 
 use super::keys::Keys;
@@ -18,7 +18,7 @@ const CHUNK: usize = 100;
 const GRACE_MS: u64 = 30_000;
 
 /// A task's state, message, attempt, leases that ran out, when it was enqueued, when it died, since when it
-/// is pending, in nanoseconds, and its lane.
+/// is pending, in nanoseconds, its lane, and its group.
 type Fields = (
     Option<String>,
     Option<Vec<u8>>,
@@ -28,12 +28,21 @@ type Fields = (
     Option<u64>,
     Option<u64>,
     Option<String>,
+    Option<String>,
 );
 
 /// Where it stands: among those due, held, by the end of its lease in milliseconds, in seconds, scheduled,
-/// to be retried, and behind others of its lane.
-type Places =
-    (Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>, Option<f64>);
+/// to be retried, behind others of its lane, and since when in its group.
+type Places = (
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+    Option<f64>,
+);
 
 /// A task that was looked at.
 #[derive(Debug)]
@@ -60,7 +69,13 @@ impl RedisTaskQueue {
         let mut found = Vec::with_capacity(texts.len());
         for texts in texts.chunks(CHUNK) {
             let mut all = vec![keys.due(), keys.held(), keys.until()];
-            all.extend([keys.lease(), keys.scheduled(), keys.retry(), keys.behind()]);
+            all.extend([
+                keys.lease(),
+                keys.scheduled(),
+                keys.retry(),
+                keys.behind(),
+                keys.grouped(),
+            ]);
             all.extend(texts.iter().map(|text| keys.task(text)));
             let answer = self.redis.script(&scripts::LOOK, &all, &(self.now(), texts)).await?;
             let (now, tasks): (u64, Vec<(Fields, Places)>) = answer;
@@ -95,17 +110,18 @@ impl Seen {
         if self.info.is_held() {
             return Err(held(&self.info));
         }
-        if self.state == "aggregating" {
-            let why = "the task waits in a group of asynq, whose own tools act on it";
-            return Err(Error::new(ErrorKind::Unsupported, why).with_context("id", self.info.id));
-        }
         Ok(())
+    }
+
+    /// The group in which it stands.
+    pub(super) fn waiting_in(&self) -> Option<&str> {
+        self.info.group.as_deref().filter(|_| self.info.stage == Stage::Aggregating)
     }
 }
 
 /// A task, whatever its message holds: it is what people look at to see what is wrong.
 fn see(queue: &str, text: String, fields: Fields, places: Places, now: UnixMillis) -> Option<Seen> {
-    let (state, bytes, attempt, lost, created, died, pending_since, lane) = fields;
+    let (state, bytes, attempt, lost, created, died, pending_since, lane, group) = fields;
     let (state, bytes) = (state?, bytes.unwrap_or_default());
     let stage = stage_of(&state)?;
     let (message, is_readable) = match TaskMessage::read(&bytes) {
@@ -115,9 +131,16 @@ fn see(queue: &str, text: String, fields: Fields, places: Places, now: UnixMilli
     let is_active = stage == Stage::Active;
     let spent = message.failures().saturating_add(lost.unwrap_or(0));
     let spent = spent.saturating_add(u32::from(is_active));
-    let (due, held, until, lease_s, scheduled_s, retry_s, behind) = places;
+    let (due, held, until, lease_s, scheduled_s, retry_s, behind, joined) = places;
+    let joined = joined.filter(|_| stage == Stage::Aggregating);
     let ms_of = |seconds: f64| seconds * 1_000.0;
-    let due = due.or(held).or(behind).or(scheduled_s.map(ms_of)).or(retry_s.map(ms_of)).map(whole);
+    let due = joined
+        .or(due)
+        .or(held)
+        .or(behind)
+        .or(scheduled_s.map(ms_of))
+        .or(retry_s.map(ms_of))
+        .map(whole);
     let lease_until = until.or(lease_s.map(ms_of)).map(whole).filter(|_| is_active);
     let grace = if until.is_some() { 0 } else { GRACE_MS };
     let left = lease_until.map(|ends| ends.saturating_add(grace).saturating_sub(now));
@@ -133,6 +156,7 @@ fn see(queue: &str, text: String, fields: Fields, places: Places, now: UnixMilli
         attempts: attempt.unwrap_or(0).max(spent),
         attempts_spent: spent,
         attempts_max: message.attempts_max(),
+        group: group.filter(|group| !group.is_empty()),
         due: due.unwrap_or_else(|| pending_since.unwrap_or(0) / 1_000_000),
         lease_until,
         lease_left: left.map(Duration::from_millis),
@@ -147,8 +171,8 @@ fn see(queue: &str, text: String, fields: Fields, places: Places, now: UnixMilli
 fn stage_of(state: &str) -> Option<Stage> {
     match state {
         "pending" => Some(Stage::Pending),
-        // Those of a group wait for the others.
-        "scheduled" | "aggregating" => Some(Stage::Scheduled),
+        "scheduled" => Some(Stage::Scheduled),
+        "aggregating" => Some(Stage::Aggregating),
         "retry" => Some(Stage::Retry),
         "active" => Some(Stage::Active),
         "archived" => Some(Stage::Dead),

@@ -106,6 +106,7 @@ impl RedisTaskQueue {
         let counts: Counts = self.redis.pipeline(&ask).await?;
         let (pending, scheduled, retry, active, dead, completed, ..) = counts;
         let (.., paused, processed, failed, mut first_due, mut first_timed, oldest) = counts;
+        let aggregating = self.count_grouped(&keys).await?;
         let counted = self.count(&keys).await?;
         let created = match first_due.pop().or(oldest).or_else(|| first_timed.pop()) {
             Some(text) => self.created(&keys, &text).await?,
@@ -117,6 +118,7 @@ impl RedisTaskQueue {
             paused,
             pending,
             scheduled,
+            aggregating,
             retry,
             active,
             dead,
@@ -147,6 +149,9 @@ impl RedisTaskQueue {
             return Ok(Vec::new());
         }
         let keys = Keys::of(queue);
+        if stage == Stage::Aggregating {
+            return self.list_grouped(queue, &keys, after, limit).await;
+        }
         let mut start = match (stage, after) {
             (_, None) | (Stage::Dead, _) => 0,
             (_, Some(place)) => self.behind(&keys, stage, place).await?,
@@ -268,5 +273,7 @@ fn set_of(keys: &Keys, stage: Stage) -> Option<RedisKey> {
         Stage::Active => Some(keys.lease()),
         Stage::Dead => Some(keys.archived()),
         Stage::Completed => Some(keys.completed()),
+        // They stand in the sets of their groups.
+        Stage::Aggregating => None,
     }
 }

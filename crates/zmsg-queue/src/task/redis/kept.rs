@@ -84,11 +84,12 @@ impl RedisTaskQueue {
         }
     }
 
-    async fn sweep(&self, keys: &Keys, texts: &[String]) -> Result<u64> {
+    pub(super) async fn sweep(&self, keys: &Keys, texts: &[String]) -> Result<u64> {
         if texts.is_empty() {
             return Ok(0);
         }
         let mut all = vec![keys.due(), keys.completed(), keys.names()];
+        all.extend([keys.groups(), keys.grouped()]);
         all.extend(texts.iter().map(|text| keys.task(text)));
         let mut args = vec![self.now()];
         args.extend(texts.iter().flat_map(|text| [text.clone(), id_of(text).0.to_string()]));

@@ -85,6 +85,37 @@ impl Keys {
         self.asynq("paused")
     }
 
+    /// The names of groups.
+    pub(super) fn groups(&self) -> RedisKey {
+        self.asynq("groups")
+    }
+
+    /// Those that wait in a group, by when they joined it in seconds.
+    pub(super) fn group(&self, group: &str) -> RedisKey {
+        RedisKey::verbatim(format!("{}:g:{group}", self.asynq))
+    }
+
+    /// Those of a group that an aggregator has.
+    pub(super) fn set(&self, group: &str, set: &str) -> RedisKey {
+        RedisKey::verbatim(format!("{}:g:{group}:{set}", self.asynq))
+    }
+
+    /// The keys of all such sets, by their deadlines in seconds.
+    pub(super) fn sets(&self) -> RedisKey {
+        self.asynq("aggregation_sets")
+    }
+
+    /// The group whose set has this key.
+    pub(super) fn group_of_set<'a>(&self, set: &'a str) -> Option<&'a str> {
+        let named = set.strip_prefix(&self.asynq)?.strip_prefix(":g:")?;
+        named.rsplit_once(':').map(|(group, _)| group)
+    }
+
+    /// Tasks that zmsg has put into groups, by when it did.
+    pub(super) fn grouped(&self) -> RedisKey {
+        self.own("grouped")
+    }
+
     /// Of all that wait: when they are due, in milliseconds.
     pub(super) fn due(&self) -> RedisKey {
         self.own("due")
@@ -189,6 +220,11 @@ mod tests {
         assert_eq!(keys.pending().as_str(), "asynq:{default}:pending");
         assert_eq!(keys.processed(0)[1].as_str(), "asynq:{default}:processed:1970-01-01");
         assert_eq!(keys.due().as_str(), "zmsg:{default}:due");
+        assert_eq!(keys.group("mail").as_str(), "asynq:{default}:g:mail");
+        let set = keys.set("mail:a", "5f0c");
+        assert_eq!(set.as_str(), "asynq:{default}:g:mail:a:5f0c");
+        assert_eq!(keys.group_of_set(set.as_str()), Some("mail:a"));
+        assert_eq!(keys.group_of_set("asynq:{other}:g:mail:5f0c"), None);
         // As asynq 0.25.1 has it for this kind and payload: the golden message in `message.rs`.
         let unique = "asynq:{default}:unique:greet:657c7d7fcd0fabad5e55cb00215f2870";
         assert_eq!(keys.unique("greet", b"go 3").as_str().len(), unique.len());

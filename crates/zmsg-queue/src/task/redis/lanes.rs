@@ -22,13 +22,15 @@ struct Said<'a> {
     unique: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     lane: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
     skips: u8,
 }
 
 /// What a task says of itself in JSON; most say nothing.
 pub(super) fn said(task: &NewTask, wall: u64) -> Result<String> {
     let says = task.timeout.is_some() || task.deadline.is_some() || task.unique_for.is_some();
-    if !says && task.lane.is_none() {
+    if !says && task.lane.is_none() && task.group.is_none() {
         return Ok(String::new());
     }
     let skips = task.lane.as_ref().is_some_and(|lane| lane.on_dead == OnDead::Skip);
@@ -37,6 +39,7 @@ pub(super) fn said(task: &NewTask, wall: u64) -> Result<String> {
         deadline: task.deadline.map(|deadline| pause_until(deadline, wall)),
         unique: task.unique_for.map(super::calls::millis),
         lane: task.lane.as_ref().map(|lane| lane.key.as_str()),
+        group: task.group.as_deref(),
         skips: skips.into(),
     };
     serde_json::to_string(&said).map_err(|error| {

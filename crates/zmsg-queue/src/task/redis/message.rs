@@ -57,6 +57,7 @@ const TIMEOUT_S: i64 = 1_800;
 
 impl TaskMessage {
     pub(super) fn of(task: NewTask, keys: &Keys) -> Self {
+        let group = task.group.clone().unwrap_or_default();
         let NewTask { id, queue, kind, payload, attempts_max, timeout, deadline, .. } = task;
         let lock = task.unique_for.map(|_| keys.unique(&kind, &payload));
         let unique_key = lock.map_or_else(String::new, |lock| lock.as_str().to_owned());
@@ -77,6 +78,7 @@ impl TaskMessage {
             deadline,
             unique_key,
             retention,
+            group,
             ..Self::default()
         }
     }

@@ -20,15 +20,28 @@ macro_rules! act {
     };
 }
 
+/// A script that takes tasks in as any are, and does more in the same breath.
+macro_rules! taking_in {
+    ($path:literal) => {
+        Script::new(concat!(
+            include_str!("lua/prelude.lua"),
+            "local function take_in(KEYS, ARGV)\n",
+            include_str!("lua/enqueue.lua"),
+            "end\n",
+            include_str!($path)
+        ))
+    };
+}
+
+/// Puts an aggregate in the place of a set.
+pub(super) static SETTLE_GROUP: Script = taking_in!("lua/settle_group.lua");
+pub(super) static JOIN_GROUPS: Script = script!("lua/join_groups.lua");
+pub(super) static CLOSE_GROUP: Script = script!("lua/close_group.lua");
+pub(super) static SHED: Script = script!("lua/shed.lua");
+pub(super) static REOPEN_GROUP: Script = script!("lua/reopen_group.lua");
 pub(super) static ENQUEUE: Script = script!("lua/enqueue.lua");
-/// Takes in the task of a firing: what enqueues one is a function in it.
-pub(super) static ENQUEUE_FIRING: Script = Script::new(concat!(
-    include_str!("lua/prelude.lua"),
-    "local function enqueue()\n",
-    include_str!("lua/enqueue.lua"),
-    "end\n",
-    include_str!("lua/firing.lua")
-));
+/// Takes in the task of a firing.
+pub(super) static ENQUEUE_FIRING: Script = taking_in!("lua/firing.lua");
 pub(super) static CANDIDATES: Script = script!("lua/candidates.lua");
 pub(super) static TAKE: Script = script!("lua/take.lua");
 pub(super) static TAKE_OVER: Script = script!("lua/take_over.lua");

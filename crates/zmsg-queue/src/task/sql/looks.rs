@@ -113,7 +113,7 @@ ORDER BY id LIMIT ?"
                 let binds = vec![self.now(), queue.into(), after, limit];
                 return Some(Statement::query(self.text(&text), binds));
             }
-            Stage::Completed => return None,
+            Stage::Aggregating | Stage::Completed => return None,
         };
         let text = format!(
             "SELECT {COLUMNS} FROM zmsg_tasks WHERE state = '{state}' AND queue = ? {of_stage}
@@ -210,6 +210,7 @@ pub(super) fn info(row: &Row) -> Result<TaskInfo> {
         attempts,
         attempts_spent: attempts.saturating_sub(spared),
         attempts_max: small(8)?,
+        group: None,
         due,
         lease_until: is_active.then_some(until),
         lease_left: is_active.then(|| Duration::from_millis(until.saturating_sub(now))),

@@ -13,7 +13,7 @@ use super::calls::each_call;
 use super::{connect, patient, queue_over};
 
 /// What a queue sends, and what its scripts do.
-const COMMANDS: [&str; 28] = [
+const COMMANDS: [&str; 30] = [
     "evalsha",
     "eval",
     "time",
@@ -32,6 +32,8 @@ const COMMANDS: [&str; 28] = [
     "lrem",
     "sadd",
     "smembers",
+    "srem",
+    "sscan",
     "zadd",
     "zcard",
     "zcount",

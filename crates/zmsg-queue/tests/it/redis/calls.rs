@@ -1,7 +1,9 @@
 //! Each call of a queue, for deployments that differ in how Redis is reached.
 
 use zmsg_core::{Clock as _, Error, ErrorKind, Result, SystemClock, TaskId};
-use zmsg_queue::{Enqueued, Firing, NewTask, RedisTaskQueue, TaskQueue, TaskState};
+use zmsg_queue::{
+    Enqueued, Firing, GroupRules, NewTask, RedisTaskQueue, TaskGroups as _, TaskQueue, TaskState,
+};
 
 use super::LEASE;
 
@@ -45,6 +47,18 @@ pub(super) async fn each_call(queue: &RedisTaskQueue, name: &str) -> Result<()> 
         assert!(queue.bury(&task, &cause).await?);
         assert!(queue.drop_dead(task.id).await?);
     }
+
+    let members = ["m", "n"].map(|payload| new(payload).group("g"));
+    queue.enqueue_all(members.to_vec()).await?;
+    let rules = GroupRules { size_max: 2, ..GroupRules::default() };
+    assert_eq!(queue.ripe_groups(name, &rules).await?.names, ["g"]);
+    let closed = queue.close_group(name, "g", &rules, LEASE).await?.expect("it is full");
+    assert!(queue.reopen_group(&closed).await?);
+    let closed = queue.close_group(name, "g", &rules, LEASE).await?.expect("it is full");
+    assert_eq!(queue.reopen_overdue(name).await?, 0);
+    assert!(queue.settle_group(&closed, new("both")).await?);
+    let both = queue.lease(name, 9, LEASE).await?.remove(0);
+    assert!(queue.complete(&both).await?);
 
     let [first, second] = ["x", "y"].map(|payload| new(payload).ordered_by("a"));
     let only = || new("z").unique_for(LEASE).retention(LEASE);

@@ -50,7 +50,7 @@ pub(super) fn connected(server: &PrivateRedis) -> RedisTaskQueue {
 pub(super) struct Other {
     pub(super) server: PrivateRedis,
     program: PathBuf,
-    queue: RedisTaskQueue,
+    pub(super) queue: RedisTaskQueue,
 }
 
 impl Other {
@@ -77,13 +77,18 @@ impl Other {
         String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
     }
 
+    /// A connection of one's own.
+    pub(super) fn redis(&self) -> zmsg_redis::Redis {
+        connect(&self.server.url())
+    }
+
     /// What asynq's inspector says of the queue.
     async fn inspect(&self) -> serde_json::Value {
         serde_json::from_str(&self.run("inspect", 0).await.concat()).unwrap()
     }
 
     /// Leases until so many tasks came.
-    async fn leased(&self, count: usize) -> Vec<LeasedTask> {
+    pub(super) async fn leased(&self, count: usize) -> Vec<LeasedTask> {
         let mut leased = Vec::new();
         let lease = async {
             while leased.len() < count {

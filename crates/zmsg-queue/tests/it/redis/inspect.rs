@@ -63,17 +63,6 @@ async fn what_asynq_keeps_for_its_result_is_listed_run_again_and_deleted() {
     assert_eq!(queue.lease("default", 9, LEASE).await.unwrap()[0].id, first.id);
 }
 
-#[tokio::test]
-async fn a_task_that_waits_in_a_group_of_asynq_is_left_to_its_tools() {
-    let Some((_server, redis, queue)) = kept() else { return };
-    let task = tasks(1).remove(0);
-    queue.enqueue(task.clone()).await.unwrap();
-    let key = format!("asynq:{{default}}:t:{}", task.id.0);
-    let _: u64 = redis.query(cmd("HSET").arg(key).arg("state").arg("aggregating")).await.unwrap();
-    let error = queue.delete(None, task.id).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
-}
-
 /// A task whose message cannot be read is shown, and can be got rid of.
 #[tokio::test]
 async fn a_task_that_is_no_message_is_shown_and_deleted() {

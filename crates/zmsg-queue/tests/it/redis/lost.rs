@@ -14,8 +14,8 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 use zmsg_core::{Backoff, Error, ErrorKind, Result, SystemClock, TaskId};
 use zmsg_queue::{
-    Enqueued, LeasedTask, NewTask, RedisQueueOptions, RedisTaskQueue, TaskQueue, TaskState, Worker,
-    WorkerOptions, WorkerStats,
+    Enqueued, GroupRules, LeasedTask, NewTask, RedisQueueOptions, RedisTaskQueue, TaskGroups as _,
+    TaskQueue, TaskState, Worker, WorkerOptions, WorkerStats,
 };
 use zmsg_testbed::private::{PrivateRedis, RedisOptions as PrivateOptions};
 use zmsg_testbed::{Proxy, Repeat};
@@ -143,6 +143,45 @@ async fn every_call_whose_answer_was_lost_is_unknown_and_its_repetition_tells() 
     behind.lose("asynq:{default}:archived", queue.drop_dead(task.id)).await;
     assert!(!queue.drop_dead(task.id).await.unwrap());
     assert_eq!(queue.state(task.id).await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_aggregate_whose_settlement_was_not_answered_is_there_once() {
+    let Some(behind) = Behind::start() else { return };
+    let behind = behind.warmed().await;
+    let queue = &behind.queue;
+    let rules = GroupRules { size_max: 3, ..GroupRules::default() };
+    let second = Duration::from_secs(1);
+    let close = || queue.close_group("default", "mail", &rules, second);
+    let join = async || {
+        let members: Vec<_> = tasks(3).into_iter().map(|task| task.group("mail")).collect();
+        queue.enqueue_all(members.clone()).await.unwrap();
+        members
+    };
+    let aggregate = || NewTask::new(TaskId::generate(), "digest", "three");
+    // So that what gets lost is the answer of a script.
+    join().await;
+    let closed = close().await.unwrap().unwrap();
+    assert!(queue.settle_group(&closed, aggregate()).await.unwrap());
+    assert!(queue.complete(&behind.lease_one().await).await.unwrap());
+
+    let members = join().await;
+    behind.lose("asynq:{default}:aggregation_sets", close()).await;
+    assert!(close().await.unwrap().is_none(), "nobody has them");
+    let back = async {
+        while queue.reopen_overdue("default").await.unwrap() == 0 {
+            sleep(LOOK).await;
+        }
+    };
+    timeout(SOON, back).await.expect("until the deadline of the set");
+    let closed = close().await.unwrap().expect("they are in their group");
+    let made = aggregate();
+    let mark = made.id.0.to_string();
+    behind.lose(&mark, queue.settle_group(&closed, made.clone())).await;
+    assert!(queue.settle_group(&closed, made.clone()).await.unwrap());
+    assert_eq!(queue.state(members[0].id).await.unwrap(), None);
+    let leased = queue.lease("default", 9, LEASE).await.unwrap();
+    assert_eq!(leased.iter().map(|task| task.id).collect::<Vec<_>>(), [made.id]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

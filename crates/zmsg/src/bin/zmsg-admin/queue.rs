@@ -92,6 +92,7 @@ pub(crate) struct Whole {
 pub(crate) enum At {
     Pending,
     Scheduled,
+    Aggregating,
     Retry,
     Active,
     Dead,
@@ -103,6 +104,7 @@ impl From<At> for Stage {
         match at {
             At::Pending => Self::Pending,
             At::Scheduled => Self::Scheduled,
+            At::Aggregating => Self::Aggregating,
             At::Retry => Self::Retry,
             At::Active => Self::Active,
             At::Dead => Self::Dead,

@@ -7,8 +7,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use zmsg_core::{Result, TaskId, UnixMillis};
 
+use super::groups::Place as Standing;
 use super::{Dead, Entry, Index, Table};
-use crate::task::inspect::{Act, BY_HAND, Place, QUEUES_MAX, QueueSummary, Stage, TaskInfo, held};
+use crate::task::inspect::{
+    Act, BY_HAND, Place, QUEUES_MAX, QueueSummary, Stage, TaskInfo, closed_in, held,
+};
 
 impl Table {
     pub(in super::super) fn queues(&self) -> Vec<String> {
@@ -27,6 +30,7 @@ impl Table {
             paused: self.is_paused(queue),
             pending: at(Stage::Pending),
             scheduled: at(Stage::Scheduled),
+            aggregating: at(Stage::Aggregating),
             retry: at(Stage::Retry),
             active: at(Stage::Active),
             dead: self.dead.values().filter(|dead| dead.entry.task.queue == queue).count() as u64,
@@ -46,7 +50,7 @@ impl Table {
         let there = self.live.values().filter(|entry| entry.task.queue == queue);
         let there = there.filter(|entry| entry.stage(now) == stage);
         there
-            .map(|entry| ((entry.lease_until.unwrap_or(entry.task.due), entry.task.id), entry))
+            .map(|entry| ((entry.lease_until.unwrap_or(entry.moment()), entry.task.id), entry))
             .collect()
     }
 
@@ -103,6 +107,8 @@ impl Table {
                 if let Some(mut entry) = self.take(id) {
                     entry.task.due = now;
                     entry.lease_until = None;
+                    // By hand, it runs without the others of its group.
+                    (entry.task.group, entry.joined) = (None, None);
                     self.put(entry);
                 }
             }
@@ -156,15 +162,29 @@ impl Table {
         if info.is_held() {
             return Err(held(&info));
         }
+        let joined = self.live.get(&id).and_then(|entry| entry.joined);
+        if let Some(Standing::Closed(..)) = joined {
+            return Err(closed_in(id, info.group.as_deref().unwrap_or_default()));
+        }
         Ok(Some(info.stage))
     }
 }
 
 impl Entry {
+    /// When it is due, or when it joined its group.
+    fn moment(&self) -> UnixMillis {
+        match self.joined {
+            Some(Standing::Waiting(joined) | Standing::Closed(joined, _)) => joined,
+            None => self.task.due,
+        }
+    }
+
     fn stage(&self, now: UnixMillis) -> Stage {
         if self.lease_until.is_some() {
             Stage::Active
-        } else if self.task.due <= now {
+        } else if self.joined.is_some() {
+            Stage::Aggregating
+        } else if self.task.due <= now && self.task.group.is_none() {
             Stage::Pending
         } else if self.attempt > self.attempts_spared {
             Stage::Retry
@@ -185,7 +205,8 @@ impl Entry {
             attempts: self.attempt,
             attempts_spent: self.attempt.saturating_sub(self.attempts_spared),
             attempts_max: self.task.attempts_max,
-            due: self.task.due,
+            group: self.task.group.clone(),
+            due: self.moment(),
             lease_until: self.lease_until,
             lease_left: left.map(Duration::from_millis),
             last_error: self.last_error.clone(),

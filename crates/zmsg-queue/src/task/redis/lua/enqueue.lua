@@ -1,13 +1,15 @@
 -- Takes tasks in, all or none.
 -- KEYS: pending, active, scheduled, retry, due, then the task of each; then, if some have lanes or are
--- unique, behind, lanes, numbers, and of each its lane and its lock.
+-- unique, behind, lanes, numbers, and of each its lane and its lock; then, if some have groups, groups, and of
+-- each its group; and grouped.
 -- ARGV: now or nothing, how many may be live; then of each task its id, message, pause until it is due, and
 -- what it says of itself, in JSON or nothing.
 -- Answers: how many were live and how many of them we know to wait; then of each task 1 if it is new, 0 if it
 -- was there, 2 if another has its lock. Nothing but -1 if it is full.
 local pending, active, scheduled, retry, due_set = unpack(KEYS, 1, 5)
 local now = moment(ARGV[1])
-local live = live_in(pending, active, scheduled, retry)
+local grouped = KEYS[#KEYS]
+local live = live_in(pending, active, scheduled, retry, grouped)
 local count = (#ARGV - 2) / 4
 local answer, seen, said, new = { live, redis.call('ZCARD', due_set) }, {}, {}, 0
 for at = 1, count do
@@ -43,6 +45,9 @@ local function say(at, task, id, due, said)
   if said.deadline then
     redis.call('HSET', task, 'zmsg_deadline', now + said.deadline)
   end
+  if said.group then
+    redis.call('HSET', task, 'group', said.group)
+  end
   if not said.lane then
     return false
   end
@@ -62,6 +67,10 @@ for at = 1, count do
     if say(at, task, id, due, said[at]) then
       redis.call('ZADD', scheduled, NEVER, id)
       redis.call('HSET', task, 'state', 'scheduled')
+    elseif said[at].group and due <= now then
+      local groups = #KEYS - 1 - count
+      join_group(id, said[at].group, now, KEYS[groups + at], KEYS[groups], grouped)
+      redis.call('HSET', task, 'state', 'aggregating')
     elseif due <= now then
       redis.call('LPUSH', pending, id)
       redis.call('HSET', task, 'state', 'pending', 'pending_since', nanoseconds(now))

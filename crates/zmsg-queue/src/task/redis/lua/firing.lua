@@ -24,7 +24,7 @@ if not last then
     return { -4 }
   end
 end
-local answer = enqueue()
+local answer = take_in(KEYS, ARGV)
 if answer[1] ~= -1 then
   redis.call('ZADD', firings, fires_at, entry)
 end

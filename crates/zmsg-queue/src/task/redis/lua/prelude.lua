@@ -13,10 +13,26 @@ local function nanoseconds(now)
   return string.format('%.0f000000', now)
 end
 
--- How many tasks wait or are leased.
-local function live_in(pending, active, scheduled, retry)
+-- How many tasks wait or are leased, those that zmsg has put into groups among them.
+local function live_in(pending, active, scheduled, retry, grouped)
   return redis.call('LLEN', pending) + redis.call('LLEN', active)
-    + redis.call('ZCARD', scheduled) + redis.call('ZCARD', retry)
+    + redis.call('ZCARD', scheduled) + redis.call('ZCARD', retry) + redis.call('ZCARD', grouped)
+end
+
+-- Puts a task into its group. Whole seconds, later rather than earlier: others read these sets.
+local function join_group(id, group, now, members, groups, grouped)
+  redis.call('ZADD', members, math.ceil(now / 1000), id)
+  redis.call('SADD', groups, group)
+  redis.call('ZADD', grouped, now, id)
+end
+
+-- Puts the name of a group where aggregators look, and a task of it where it is counted: a worker of others
+-- has moved it there, and does neither.
+local function note_grouped(id, group, now, groups, grouped)
+  if group and group ~= '' then
+    redis.call('SADD', groups, group)
+    redis.call('ZADD', grouped, 'NX', now, id)
+  end
 end
 
 -- Whether this attempt holds a task. A worker of others takes `pending_since` away when it takes one.

@@ -1,10 +1,12 @@
 -- Leases those of these tasks that still can be.
 -- KEYS: pending, active, scheduled, retry, lease, due, held, until, behind, lanes,
--- then the task of each.
+-- groups, grouped, then the task of each.
 -- ARGV: now or nothing, the length of a lease, how many at most, a token of this call; then the id of each.
 -- Answers of each: its id, message, attempt, leases that ran out, when it was enqueued, the end of the lease;
--- then its time-out, deadline, lane and place there, or nothing. Behind them those that are gone from lanes.
-local pending, active, scheduled, retry, leases, due_set, held, until_set, behind, lanes = unpack(KEYS, 1, 10)
+-- then its time-out, deadline, lane and place there, or nothing. Behind them those that are gone from lanes, and
+-- those that are to join groups, each with its group.
+local pending, active, scheduled, retry, leases, due_set, held, until_set, behind, lanes,
+  groups, grouped = unpack(KEYS, 1, 12)
 local now = moment(ARGV[1])
 local ends, max = now + tonumber(ARGV[2]), tonumber(ARGV[3])
 
@@ -32,15 +34,16 @@ local function take_timed(set, id, lane)
   return redis.call('ZREM', set, id) == 1
 end
 
-local answer, gone = {}, {}
-for at = 11, #KEYS do
+local answer, gone, joining = {}, {}, {}
+for at = 13, #KEYS do
   if #answer == max then
     break
   end
-  local task, id = KEYS[at], ARGV[at - 6]
-  local state, message, attempt, lost, created, since, call, timeout, deadline, lane, number, skips = unpack(
+  local task, id = KEYS[at], ARGV[at - 8]
+  local state, message, attempt, lost, created, since, call, timeout, deadline, lane, number, skips,
+    group = unpack(
     redis.call('HMGET', task, 'state', 'msg', 'zmsg_attempt', 'zmsg_lost', 'zmsg_created', 'pending_since',
-      'zmsg_call', 'zmsg_timeout', 'zmsg_deadline', 'zmsg_lane', 'zmsg_number', 'zmsg_skips'))
+      'zmsg_call', 'zmsg_timeout', 'zmsg_deadline', 'zmsg_lane', 'zmsg_number', 'zmsg_skips', 'group'))
   local ours, step = false, 1
   lost = tonumber(lost or 0)
   if lane and redis.call('ZSCORE', behind, id) then
@@ -49,6 +52,8 @@ for at = 11, #KEYS do
   elseif state == 'pending' then
     -- From the end where the oldest are.
     ours = redis.call('LREM', pending, -1, id) == 1
+  elseif group and group ~= '' and (state == 'scheduled' or state == 'retry') then
+    joining[#joining + 1] = { id, group }
   elseif state == 'scheduled' then
     ours = take_timed(scheduled, id, lane)
   elseif state == 'retry' then
@@ -84,9 +89,12 @@ for at = 11, #KEYS do
     redis.call('ZREM', due_set, id)
     redis.call('ZREM', held, id)
     redis.call('ZREM', until_set, id)
+    if state == 'aggregating' then
+      note_grouped(id, group, now, groups, grouped)
+    end
     if redis.call('HGET', lanes, id) and (not state or (state == 'archived' and skips == '1')) then
       gone[#gone + 1] = id
     end
   end
 end
-return { answer, gone }
+return { answer, gone, joining }

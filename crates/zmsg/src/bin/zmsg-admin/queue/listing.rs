@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use zmsg::core::UnixMillis;
 use zmsg::queue::{QueueSummary, Stage, TaskInfo};
 
-const HEADS: [&str; 11] = [
+const HEADS: [&str; 12] = [
     "QUEUE",
     "PENDING",
     "SCHEDULED",
+    "AGGREGATING",
     "RETRY",
     "ACTIVE",
     "DEAD",
@@ -113,6 +114,7 @@ pub(super) fn one(task: &TaskInfo, payload: Option<bytes::Bytes>) -> String {
         ("attempts max", task.attempts_max.to_string()),
         ("due", moment(task.due)),
     ]);
+    rows.extend(task.group.as_ref().map(|group| ("group", group.escape_debug().to_string())));
     rows.extend(task.lease_until.map(|until| ("lease until", moment(until))));
     rows.extend(task.lease_left.map(|left| ("lease left", short(left))));
     rows.extend(task.created.map(|created| ("created", moment(created))));
@@ -151,6 +153,7 @@ fn json_of(summary: &QueueSummary) -> Value {
         "paused": summary.paused,
         "pending": summary.pending,
         "scheduled": summary.scheduled,
+        "aggregating": summary.aggregating,
         "retry": summary.retry,
         "active": summary.active,
         "dead": summary.dead,
@@ -173,6 +176,7 @@ fn task_json(task: &TaskInfo) -> Value {
         "attempts": task.attempts,
         "attempts_spent": task.attempts_spent,
         "attempts_max": task.attempts_max,
+        "group": task.group,
         "due_ms": task.due,
         "lease_until_ms": task.lease_until,
         "lease_left_ms": task.lease_left.map(|left| left.as_millis() as u64),

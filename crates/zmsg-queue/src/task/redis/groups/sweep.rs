@@ -1,0 +1,56 @@
+//! What zmsg counts of its tasks in groups, where others have aggregated them.
+
+use zmsg_core::Result;
+use zmsg_redis::redis::cmd;
+
+use crate::task::redis::RedisTaskQueue;
+use crate::task::redis::keys::Keys;
+
+/// Entries that one sweep looks at.
+const SWEEP: usize = 128;
+
+/// A sweep comes with one of so many tasks that join groups. It looks at two for each of them, so that no more
+/// entries outlive their tasks than there are others.
+const SWEPT_EVERY: usize = 64;
+
+/// So many sweeps when the queue is full, before that is said.
+const SWEEPS_WHEN_FULL: usize = 8;
+
+impl RedisTaskQueue {
+    /// Forgets some tasks that others have aggregated; how many. Asked for when the queue is full.
+    pub(in crate::task::redis) async fn sweep_grouped(&self, keys: &Keys) -> Result<u64> {
+        let mut dropped = 0;
+        for _ in 0..SWEEPS_WHEN_FULL {
+            let sample = self.sample(keys).await?;
+            let gone = self.sweep(keys, &sample).await?;
+            if gone == 0 {
+                break;
+            }
+            dropped += gone;
+        }
+        Ok(dropped)
+    }
+
+    /// The same now and then, when so many tasks have joined groups.
+    pub(in crate::task::redis) async fn sweep_grouped_at_times(&self, keys: &Keys, joined: usize) {
+        if joined == 0 || fastrand::usize(..SWEPT_EVERY) >= joined {
+            return;
+        }
+        let swept = async {
+            let sample = self.sample(keys).await?;
+            self.sweep(keys, &sample).await
+        };
+        match swept.await {
+            Ok(dropped) => tracing::debug!(dropped, "swept tasks that others have aggregated"),
+            // The tasks are accepted: a later enqueue sweeps.
+            Err(error) => {
+                tracing::debug!(%error, "could not sweep tasks that others have aggregated")
+            }
+        }
+    }
+
+    async fn sample(&self, keys: &Keys) -> Result<Vec<String>> {
+        let mut ask = cmd("ZRANDMEMBER");
+        self.redis.query(ask.arg(keys.grouped()).arg(SWEEP)).await
+    }
+}
