@@ -19,8 +19,8 @@ pub use inspect::{Act, PAGE_MAX, Place, QUEUES_MAX, QueueSummary, Stage, TaskInf
 pub use lane::{Lane, LanePlace, OnDead};
 pub use memory::{MemoryQueueOptions, MemoryTaskQueue};
 pub use queue::TaskQueue;
-pub(crate) use record::pause_until;
 pub use record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
+pub(crate) use record::{FAR, pause_until};
 #[cfg(feature = "redis")]
 pub use redis::{RedisPresence, RedisQueueOptions, RedisTaskQueue};
 pub use sql::{QueueClock, SqlQueueOptions, SqlTaskQueue, WakeUps, is_lease_lost};

@@ -290,7 +290,7 @@ pub(super) fn lease_end(now: UnixMillis, for_: Duration) -> UnixMillis {
 
 /// Beyond so many milliseconds, 285,000 years, a moment means "never"; added to the present it
 /// stays within what a database can keep.
-pub(super) const FAR: i64 = 1 << 53;
+pub(crate) const FAR: i64 = 1 << 53;
 
 /// How many milliseconds a moment is off, below 0 if it has passed.
 pub(crate) fn pause_until(moment: UnixMillis, now: UnixMillis) -> i64 {
