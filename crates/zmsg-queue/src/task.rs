@@ -4,6 +4,7 @@ mod changes;
 mod inbox;
 mod inspect;
 mod lane;
+mod many;
 mod memory;
 mod queue; // start here: the contract
 mod record;

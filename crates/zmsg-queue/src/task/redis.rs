@@ -10,6 +10,7 @@ mod options;
 mod scripts;
 mod calls;
 mod lost;
+mod many;
 mod dead;
 mod kept;
 mod lanes;
@@ -126,6 +127,10 @@ impl TaskQueue for RedisTaskQueue {
         let answers = self.take_in(tasks).await.map_err(|error| error.during("queue.enqueue"))?;
         self.told(answers.contains(&Enqueued::Accepted));
         Ok(answers)
+    }
+
+    async fn enqueue_many(&self, tasks: Vec<NewTask>) -> Vec<Result<Enqueued>> {
+        self.enqueue_each_in_its_queue(tasks).await
     }
 
     async fn lease(&self, queue: &str, max: usize, for_: Duration) -> Result<Vec<LeasedTask>> {
