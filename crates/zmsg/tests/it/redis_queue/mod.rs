@@ -4,6 +4,7 @@ mod forged;
 mod once;
 mod outages;
 mod outbox;
+mod presence;
 
 use std::path::Path;
 use std::sync::Arc;
