@@ -1,6 +1,7 @@
 //! The delayed route on a task queue in Redis.
 
 mod forged;
+mod nodes;
 mod once;
 mod outages;
 mod outbox;
