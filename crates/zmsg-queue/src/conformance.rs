@@ -34,6 +34,8 @@ macro_rules! task_queue_conformance {
         $crate::task_queue_conformance! { @promises $harness,
             a_task_is_accepted_once_per_id,
             enqueue_all_is_all_or_nothing,
+            enqueue_many_answers_each_task_by_itself,
+            enqueue_many_takes_the_first_as_far_as_there_is_room,
             intake_is_bounded,
             what_no_queue_would_take_is_refused,
             payloads_come_back_byte_for_byte,

@@ -5,6 +5,7 @@ mod groups;
 mod inbox;
 mod inspect;
 mod lane;
+mod many;
 mod memory;
 mod periodic;
 mod queue; // start here: the contract
@@ -26,8 +27,8 @@ pub use lane::{Lane, LanePlace, OnDead};
 pub use memory::{MemoryQueueOptions, MemoryTaskQueue};
 pub use periodic::{Agenda, Firing, Missed, PeriodicEntry, PeriodicTask, PeriodicTasks, Schedule};
 pub use queue::TaskQueue;
-pub(crate) use record::pause_until;
 pub use record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
+pub(crate) use record::{FAR, pause_until};
 #[cfg(feature = "redis")]
 pub use redis::{RedisPresence, RedisQueueOptions, RedisSchedulerPresence, RedisTaskQueue};
 pub use sql::{QueueClock, SqlQueueOptions, SqlTaskQueue, WakeUps, is_lease_lost};

@@ -95,6 +95,7 @@ pub use zmsg_core::{
     Timestamp, Value,
 };
 pub use zmsg_idgen::Id;
+pub use zmsg_queue::OnDead;
 pub use zmsg_sqlbuilder::{Sql, counter, map, slice, sql, table};
 
 pub use {

@@ -82,10 +82,10 @@ impl Parts {
             let token = tasks.token(Stage::Upkeep);
             tasks.spawn(Stage::Upkeep, "filter keeper", keeper.run(token));
         }
-        if let Some(wake_ups) = queues.wake_ups {
+        for wake_ups in queues.wake_ups {
             // After the workers: they give tasks back while they stop, and others hear of it.
             let token = tasks.token(Stage::Upkeep);
-            tasks.spawn(Stage::Upkeep, "wake-ups", wake_ups.run(token));
+            tasks.spawn(Stage::Upkeep, wake_ups.name(), wake_ups.run(token));
         }
         if let Some(member) = member.as_ref().filter(|_| cache.has_remote()) {
             let (store, applier) = (member.store(), Arc::clone(&writer.applier));
@@ -243,7 +243,8 @@ fn start_workers(
     writer: &Arc<Writer>,
 ) {
     let worker_of = |named: &NamedQueue, options: WorkerOptions| {
-        let (writer, NamedQueue { queue, name, envelope }) = (Arc::clone(writer), named.clone());
+        let (writer, NamedQueue { queue, name, envelope, .. }) =
+            (Arc::clone(writer), named.clone());
         let handler = Arc::new(Handler {
             applier: Arc::clone(&writer.applier),
             pending: Arc::clone(&writer.pending),
@@ -260,6 +261,11 @@ fn start_workers(
     };
     for named in writer.queues() {
         let worker = worker_of(named, worker_options(config))();
+        if let Some(board) = &named.board {
+            // After the workers: what they still run while they stop is shown, and can be cancelled.
+            let shown = board.show(&worker, tasks.token(Stage::Upkeep));
+            tasks.spawn(Stage::Upkeep, "worker presence", shown);
+        }
         let token = tasks.token(Stage::Workers);
         let run = async move { worker.run(token).await.map(|_| ()) };
         tasks.spawn(Stage::Workers, "queue worker", run);

@@ -4,6 +4,9 @@
 //! it was accepted, and its payload. So it can be neither made nor changed, nor run again under another
 //! id or in another queue. Under its own id the inbox keeps it from taking effect twice, for as long as
 //! the inbox remembers; a task that is older than that is refused.
+//!
+//! When it runs is not signed: neither its due time nor its lane. Whoever can write to Redis can hold a task
+//! back, and with that change every order; a signed lane would not keep him from it.
 
 use std::fmt;
 use std::sync::Arc;

@@ -256,6 +256,7 @@ impl Zmsg {
     ///
     /// `delay` is counted from when the statement runs; `None` takes the configured one. Where the
     /// queue is in Redis, these tasks are in the database all the same, and their workers run beside.
+    /// [`Outbox::ordered_by`] puts it in a lane.
     ///
     /// # Errors
     /// As for [`cache_and_delay_store`](Self::cache_and_delay_store), before anything is sent;
@@ -268,8 +269,8 @@ impl Zmsg {
     ) -> Result<Outbox> {
         let writer = self.writer()?;
         let (key, task) = (Key::new(key)?, task.into_task()?);
-        let (value, ttl, delay) = (None, None, delay.into());
-        writer.outbox(Delayed { key, value, task, ttl, delay, deletes: false })
+        let (value, ttl, delay, lane) = (None, None, delay.into(), None);
+        writer.outbox(Delayed { key, value, task, ttl, delay, deletes: false, lane })
     }
 
     /// Tells the workers of all nodes that a transaction with an [`outbox`](Self::outbox) statement has
@@ -397,7 +398,7 @@ impl Zmsg {
     ) -> Write<'_> {
         let request = Key::new(key).and_then(|key| {
             let task = task.map(IntoTask::into_task).transpose()?;
-            Ok(Request { route, key, value, task, ttl: None, delay: None })
+            Ok(Request::new(route, key, value, task))
         });
         Write::new(self, request)
     }

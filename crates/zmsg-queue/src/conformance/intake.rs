@@ -59,6 +59,63 @@ pub async fn a_task_without_a_due_time_is_due_when_it_is_accepted(harness: &impl
     assert_eq!(ids(&lease_all(&*queue).await), [overdue.id, timeless.id]);
 }
 
+/// `enqueue_many` answers each task by itself, in their order and whatever their queues: one that is refused
+/// keeps no other out.
+pub async fn enqueue_many_answers_each_task_by_itself(harness: &impl Harness) {
+    let queue = harness.open(Limits::WIDE).await;
+    let known = due_now(harness).queue("other");
+    queue.enqueue(known.clone()).await.expect("enqueue");
+    let lane: Vec<_> = (0..20).map(|_| due_now(harness).ordered_by("a")).collect();
+    let nil = NewTask { id: TaskId(uuid::Uuid::nil()), ..due_now(harness) };
+    let (nameless, other) = (due_now(harness).queue(""), due_now(harness).queue("other"));
+    let mut tasks = lane.clone();
+    tasks.insert(9, nil);
+    tasks.insert(5, known);
+    tasks.extend([nameless, lane[0].clone(), other.clone()]);
+    let answers = queue.enqueue_many(tasks).await;
+
+    let said: Vec<_> = answers.iter().map(|answer| answer.as_ref().map_err(|e| e.kind())).collect();
+    let invalid = Err(ErrorKind::InvalidInput);
+    let mut expected = vec![Ok(&Enqueued::Accepted); 20];
+    expected.insert(9, invalid);
+    expected.insert(5, Ok(&Enqueued::Duplicate));
+    expected.extend([invalid, Ok(&Enqueued::Duplicate), Ok(&Enqueued::Accepted)]);
+    assert_eq!(said, expected);
+
+    for task in lane {
+        let leased = lease_one(&*queue).await.expect("those of a lane are in their order");
+        assert_eq!(leased.id, task.id);
+        assert!(queue.complete(&leased).await.expect("complete"));
+    }
+    let leased = queue.lease("other", 9, super::harness::LEASE).await.expect("lease");
+    assert_eq!(leased.len(), 2);
+    assert!(queue.enqueue_many(vec![]).await.is_empty());
+    queue.close().await.expect("close");
+    let answers = queue.enqueue_many(vec![other]).await;
+    assert_eq!(answers[0].as_ref().map_err(|error| error.kind()), Err(ErrorKind::Closed));
+}
+
+/// At `tasks_max` `enqueue_many` takes the first tasks, as far as there is room.
+pub async fn enqueue_many_takes_the_first_as_far_as_there_is_room(harness: &impl Harness) {
+    let queue = harness.open(Limits { tasks_max: 5, dead_max: 9 }).await;
+    let tasks: Vec<_> = (0..40).map(|_| due_now(harness)).collect();
+    queue.enqueue(tasks[1].clone()).await.expect("enqueue");
+    let answers = queue.enqueue_many(tasks.clone()).await;
+    assert_eq!(answers.len(), 40);
+    let (taken, refused) = answers.split_at(5);
+    for (place, answer) in taken.iter().enumerate() {
+        let expected = if place == 1 { Enqueued::Duplicate } else { Enqueued::Accepted };
+        assert_eq!(answer.as_ref().expect("room"), &expected);
+    }
+    for answer in refused {
+        let error = answer.as_ref().expect_err("full");
+        assert_eq!(error.kind(), ErrorKind::Overloaded, "{error}");
+    }
+    let mut leased = ids(&lease_all(&*queue).await);
+    leased.sort_unstable();
+    assert_eq!(leased, tasks[..5].iter().map(|task| task.id).collect::<Vec<_>>());
+}
+
 /// At `tasks_max` an enqueue is refused as `Overloaded` and nothing of it stays; a duplicate is
 /// still recognized; a completed or buried task makes room.
 pub async fn intake_is_bounded(harness: &impl Harness) {

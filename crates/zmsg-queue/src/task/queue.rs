@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use zmsg_core::{Error, Level, Result, TaskId, UnixMillis};
 use zmsg_store::Step;
 
+use super::many::enqueue_each;
 use super::periodic::Firing;
 use super::record::{DeadTask, Enqueued, LeasedTask, NewTask, QueueStats, TaskState};
 
@@ -89,6 +90,20 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// Those of the backend.
     async fn last_firing(&self, queue: &str, entry: &str) -> Result<Option<UnixMillis>>;
+
+    /// Accepts each of the tasks by itself, all of them in as few round trips as can be: one that is refused
+    /// keeps no other out. The answers are in the order of the tasks, and each is that which
+    /// [`enqueue`](Self::enqueue) would give.
+    ///
+    /// The tasks may be for several queues; those of one are taken in their order. At the bound the first are
+    /// taken, as far as there is room, and those behind are not looked at one by one: a duplicate among them
+    /// may be `Overloaded` too.
+    ///
+    /// # Cancel safety
+    /// Dropping the future leaves each of the tasks accepted or not; ask again with the same ids.
+    async fn enqueue_many(&self, tasks: Vec<NewTask>) -> Vec<Result<Enqueued>> {
+        enqueue_each(self, tasks).await
+    }
 
     /// Leases up to `max` tasks that are due, oldest due first, until `for_` from now; among
     /// them those whose earlier lease ran out.

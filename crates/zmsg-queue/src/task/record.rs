@@ -320,7 +320,7 @@ pub(super) const AT_ONCE: UnixMillis = 0;
 
 /// Beyond so many milliseconds, 285,000 years, a moment means "never"; added to the present it
 /// stays within what a database can keep.
-pub(super) const FAR: i64 = 1 << 53;
+pub(crate) const FAR: i64 = 1 << 53;
 
 /// How many milliseconds a moment is off, below 0 if it has passed; 0 for [`AT_ONCE`].
 pub(crate) fn pause_until(moment: UnixMillis, now: UnixMillis) -> i64 {

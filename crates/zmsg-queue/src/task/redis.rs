@@ -10,6 +10,7 @@ mod options;
 mod scripts;
 mod calls;
 mod lost;
+mod many;
 mod dead;
 mod groups;
 mod kept;
@@ -148,6 +149,10 @@ impl TaskQueue for RedisTaskQueue {
         self.open()?;
         let found = self.find_firing(queue, entry).await;
         found.map_err(|error| error.during("queue.last_firing"))
+    }
+
+    async fn enqueue_many(&self, tasks: Vec<NewTask>) -> Vec<Result<Enqueued>> {
+        self.enqueue_each_in_its_queue(tasks).await
     }
 
     async fn lease(&self, queue: &str, max: usize, for_: Duration) -> Result<Vec<LeasedTask>> {

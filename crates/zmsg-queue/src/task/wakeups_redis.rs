@@ -112,6 +112,12 @@ impl TaskQueue for ToldQueue {
         self.inner.last_firing(queue, entry).await
     }
 
+    async fn enqueue_many(&self, tasks: Vec<NewTask>) -> Vec<Result<Enqueued>> {
+        let answers = self.inner.enqueue_many(tasks).await;
+        self.told(answers.iter().any(|answer| matches!(answer, Ok(Enqueued::Accepted))));
+        answers
+    }
+
     async fn lease(&self, queue: &str, max: usize, for_: Duration) -> Result<Vec<LeasedTask>> {
         self.inner.lease(queue, max, for_).await
     }

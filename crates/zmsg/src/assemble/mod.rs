@@ -4,6 +4,7 @@ mod store;
 mod servers;
 mod filter;
 mod queues;
+mod word;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,11 +20,12 @@ use zmsg_store::SqlStore;
 use crate::config::{Config, LeaseBackend, LocalBackend, Secret};
 
 pub(crate) use filter::{Filter, filter};
-pub(crate) use queues::{NamedQueue, Queues, Wake, queues};
+pub(crate) use queues::{NamedQueue, Queues, queues};
 #[cfg(feature = "redis")]
 pub(crate) use servers::redis;
 pub(crate) use servers::{Servers, remote};
 pub(crate) use store::{patient, store};
+pub(crate) use word::Wake;
 
 /// A password or a key, from where it was said to be.
 fn password(given: Option<&Secret>, file: Option<&Path>) -> Result<Option<String>> {
@@ -93,9 +95,14 @@ pub(crate) fn lease(
 
 /// This process, for a person who looks at the tables of nodes.
 pub(crate) fn holder() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let host: String = host.trim().chars().take(60).collect();
+    let host = host();
     format!("{} process {}", if host.is_empty() { "some host," } else { &host }, std::process::id())
+}
+
+/// The name of this machine; nothing where it cannot be told.
+fn host() -> String {
+    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    host.trim().chars().take(60).collect()
 }
 
 pub(crate) async fn ids(

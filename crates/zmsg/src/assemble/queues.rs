@@ -3,15 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use tokio_util::sync::CancellationToken;
 use zmsg_core::{Clock, Error, Level, Result};
-use zmsg_queue::{
-    MemoryQueueOptions, MemoryTaskQueue, SqlQueueOptions, SqlTaskQueue, TaskQueue, WakeUps,
-};
+use zmsg_queue::{MemoryQueueOptions, MemoryTaskQueue, SqlQueueOptions, SqlTaskQueue, TaskQueue};
 use zmsg_sqlbuilder::Dialect;
 use zmsg_store::SqlStore;
 
 use super::Servers;
+use super::word::{Board, Wake, WakeUpLoop};
 use crate::codec;
 use crate::config::{Config, QueueBackend, Secret};
 use crate::seal::{Envelope, Seal};
@@ -22,12 +20,14 @@ pub(crate) struct NamedQueue {
     pub(crate) queue: Arc<dyn TaskQueue>,
     pub(crate) name: String,
     pub(crate) envelope: Envelope,
+    /// Where its workers are shown.
+    pub(crate) board: Option<Board>,
 }
 
 impl NamedQueue {
     /// One that has its server, and so its names, to itself.
     pub(crate) fn plain(queue: Arc<dyn TaskQueue>, name: &str) -> Self {
-        Self { queue, name: name.to_owned(), envelope: Envelope::Plain }
+        Self { queue, name: name.to_owned(), envelope: Envelope::Plain, board: None }
     }
 
     /// Whether other engines may have tasks in it too, under other names.
@@ -46,64 +46,41 @@ pub(crate) struct Queues {
     pub(crate) in_database: Option<NamedQueue>,
     /// Takes repairs of L2. Not in Redis: it is what may be away.
     pub(crate) repairs: NamedQueue,
-    /// The loop that tells and hears of tasks of other nodes.
-    pub(crate) wake_ups: Option<WakeUpLoop>,
+    /// The loops that tell and hear of tasks of other nodes.
+    pub(crate) wake_ups: Vec<WakeUpLoop>,
     /// Wakes the workers of all nodes, where the database does not.
     pub(crate) wake: Option<Wake>,
 }
 
-/// The loop that tells and hears of tasks of other nodes.
-#[derive(Debug)]
-pub(crate) enum WakeUpLoop {
-    Sql(WakeUps),
-    #[cfg(feature = "redis")]
-    Redis(zmsg_queue::RedisWakeUps),
-}
-
-impl WakeUpLoop {
-    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<()> {
-        match self {
-            Self::Sql(wake_ups) => wake_ups.run(shutdown).await,
-            #[cfg(feature = "redis")]
-            Self::Redis(wake_ups) => wake_ups.run(shutdown).await,
-        }
-    }
-}
-
-/// What tells all nodes of tasks that were enqueued past their queue.
-#[derive(Debug, Clone)]
-pub(crate) enum Wake {
-    #[cfg(feature = "redis")]
-    ByRedis(Arc<zmsg_queue::ToldQueue>),
-}
-
-impl Wake {
-    pub(crate) fn all(&self) {
-        match *self {
-            #[cfg(feature = "redis")]
-            Self::ByRedis(ref queue) => queue.tell(),
-        }
-    }
+/// A queue in Redis, with what its nodes hear and show there.
+struct InRedis {
+    queue: Arc<dyn TaskQueue>,
+    wake_ups: Option<WakeUpLoop>,
+    board: Option<Board>,
 }
 
 impl Queues {
     fn one(queue: Arc<dyn TaskQueue>, wake_ups: Option<WakeUpLoop>) -> Self {
         let delayed = NamedQueue::plain(Arc::clone(&queue), codec::QUEUE);
         let repairs = NamedQueue::plain(queue, codec::REPAIR_QUEUE);
+        let wake_ups = Vec::from_iter(wake_ups);
         Self { delayed, in_database: None, repairs, wake_ups, wake: None }
     }
 
     /// One in Redis, with the database's beside it.
     fn in_redis(
-        queue: Arc<dyn TaskQueue>,
+        there: InRedis,
         config: &Config,
-        (beside, wake_ups): (Arc<SqlTaskQueue>, Option<WakeUpLoop>),
+        (beside, wake_ups_beside): (Arc<SqlTaskQueue>, Option<WakeUpLoop>),
     ) -> Result<Self> {
+        let InRedis { queue, wake_ups, board } = there;
         let delayed = NamedQueue {
             queue,
             name: name_in_redis(&config.redis.namespace),
             envelope: Envelope::Signed(Arc::new(seal(config)?)),
+            board,
         };
+        let wake_ups = wake_ups.into_iter().chain(wake_ups_beside).collect();
         let in_database = Some(NamedQueue::plain(Arc::clone(&beside) as _, codec::QUEUE));
         let repairs = NamedQueue::plain(beside, codec::REPAIR_QUEUE);
         Ok(Self { delayed, in_database, repairs, wake_ups, wake: None })
@@ -141,7 +118,9 @@ pub(crate) async fn queues(
 ) -> Result<Queues> {
     if let Some(queue) = brought {
         return if queue.level() == Level::Redis {
-            Queues::in_redis(queue, config, in_sql(config, store, clock, alone).await?)
+            // Who hears of its tasks is for the caller to say.
+            let there = InRedis { queue, wake_ups: None, board: None };
+            Queues::in_redis(there, config, in_sql(config, store, clock, alone).await?)
         } else {
             Ok(Queues::one(queue, None))
         };
@@ -157,8 +136,8 @@ pub(crate) async fn queues(
             Ok(Queues::one(queue, wake_ups))
         }
         QueueBackend::Redis => {
-            let queue = redis_queue(config, servers, clock)?;
-            Queues::in_redis(queue, config, in_sql(config, store, clock, alone).await?)
+            let there = redis_queue(config, servers, clock)?;
+            Queues::in_redis(there, config, in_sql(config, store, clock, alone).await?)
         }
         QueueBackend::Outbox => {
             let (queue, _) = in_sql(config, store, clock, alone).await?;
@@ -187,18 +166,22 @@ async fn in_sql(
 }
 
 #[cfg(feature = "redis")]
-fn redis_queue(
-    config: &Config,
-    servers: &Servers,
-    clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn TaskQueue>> {
-    use zmsg_queue::{RedisQueueOptions, RedisTaskQueue};
+fn redis_queue(config: &Config, servers: &Servers, clock: &Arc<dyn Clock>) -> Result<InRedis> {
+    use zmsg_queue::{RedisQueueOptions, RedisTaskQueue, ToldQueue};
 
     let redis = servers.redis("queue.backend")?;
     let options =
         RedisQueueOptions { tasks_max: config.queue.tasks_max, ..RedisQueueOptions::default() };
-    Ok(Arc::new(RedisTaskQueue::new(redis, Arc::clone(clock), options)))
+    let queue = Arc::new(RedisTaskQueue::new(redis.clone(), Arc::clone(clock), options));
+    let board = Some(Board::Asynq(Arc::clone(&queue)));
+    let told = ToldQueue::new(queue, Arc::clone(clock), redis, CHANNEL);
+    let wake_ups = Some(WakeUpLoop::Redis(told.wake_ups()));
+    Ok(InRedis { queue: Arc::new(told), wake_ups, board })
 }
+
+/// On which the nodes of a namespace tell each other of tasks.
+#[cfg(feature = "redis")]
+const CHANNEL: &str = "tasks";
 
 /// The queue in the database, whose nodes tell each other through Redis.
 #[cfg(feature = "redis")]
@@ -208,7 +191,7 @@ fn told_by_redis(
     clock: &Arc<dyn Clock>,
 ) -> Result<Queues> {
     let redis = servers.redis("queue.backend")?;
-    let told = zmsg_queue::ToldQueue::new(queue, Arc::clone(clock), redis, "tasks");
+    let told = zmsg_queue::ToldQueue::new(queue, Arc::clone(clock), redis, CHANNEL);
     let (wake_ups, told) = (WakeUpLoop::Redis(told.wake_ups()), Arc::new(told));
     let wake = Some(Wake::ByRedis(Arc::clone(&told)));
     Ok(Queues { wake, ..Queues::one(told, Some(wake_ups)) })
@@ -224,10 +207,6 @@ fn told_by_redis(
 }
 
 #[cfg(not(feature = "redis"))]
-fn redis_queue(
-    _config: &Config,
-    _servers: &Servers,
-    _clock: &Arc<dyn Clock>,
-) -> Result<Arc<dyn TaskQueue>> {
+fn redis_queue(_config: &Config, _servers: &Servers, _clock: &Arc<dyn Clock>) -> Result<InRedis> {
     Err(super::without("queue.backend", "redis"))
 }

@@ -3,16 +3,17 @@
 //! | returns when | lost if the process is killed | this node sees it | in the tables |
 //! |---|---|---|---|
 //! | the queue has it, as durable as the queue is | SQL queue: nothing; Redis queue: what Redis loses; memory queue: what waits | at return, if it brought a value | after its delay, exactly once |
+//!
+//! Writes of one lane are applied in the order in which the queue took them. Nothing of a lane goes past its
+//! queue: a write that the queue did not take fails, whatever the fallback.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
-use zmsg_core::{
-    Backoff, Error, ErrorKind, ErrorStatus, Key, Level, Receipt, Result, Task, TaskId, Value,
-};
-use zmsg_queue::{Enqueued, NewTask};
+use zmsg_core::{Backoff, Error, ErrorKind, ErrorStatus, Key, Receipt, Result, Task, TaskId};
+use zmsg_queue::{Enqueued, Lane, NewTask};
 use zmsg_store::Step;
 
 use super::{Writer, lost, refuse_returning};
@@ -71,24 +72,8 @@ pub(crate) struct Delayed {
     pub(crate) ttl: Option<Duration>,
     pub(crate) delay: Option<Duration>,
     pub(crate) deletes: bool,
-}
-
-/// A delayed write as a statement, to be run in a transaction of your own: the write happens if
-/// that commits, and only then. It is as durable as that commit.
-///
-/// Run it through any driver: the text has the database's own placeholders (`$1` on PostgreSQL, `?`
-/// on SQLite), and the binds are, in this order, the task's id (`uuid`; 16 bytes on SQLite), its
-/// queue and kind (`text`), its payload (`bytea`), the milliseconds until it is due, and the
-/// attempts it has (`bigint`). One row comes back. Nothing is shown in the caches before the write
-/// is applied.
-#[derive(Debug, Clone)]
-pub struct Outbox {
-    /// The task's id. Keep it when the transaction is run again, and the write happens once.
-    pub id: TaskId,
-    /// The statement.
-    pub text: String,
-    /// Its values.
-    pub binds: Vec<Value>,
+    /// The lane in which it keeps its place.
+    pub(crate) lane: Option<Lane>,
 }
 
 impl Writer {
@@ -110,41 +95,12 @@ impl Writer {
         self.tracker.spawn(work).await.map_err(lost)?
     }
 
-    /// The statement that enqueues the write, for a transaction of the caller's own.
-    ///
-    /// # Errors
-    /// `Unsupported` if no task of this engine is in the database.
-    pub(crate) fn outbox(&self, write: Delayed) -> Result<Outbox> {
-        let queue = self.queue_in_database()?;
-        refuse_returning(&write.task)?;
-        let id = TaskId::generate();
-        let keys = self.keys_of(Some(write.key.clone()), &write.task)?;
-        let steps = self.applier.steps(&write.task)?;
-        let task = self.queued(queue, id, &write, &keys, &steps)?;
-        let dialect = self.applier.dialect();
-        // Transactions that notify commit one after the other; where Redis wakes, none has to.
-        let enqueue = match self.wake {
-            Some(_) => zmsg_queue::outbox::enqueue_quietly,
-            None => zmsg_queue::outbox::enqueue,
-        };
-        let statement = enqueue(&task, &*self.clock, dialect)?;
-        let (text, binds) = zmsg_queue::outbox::render(&statement, dialect)?;
-        Ok(Outbox { id, text, binds })
-    }
-
     /// The queues that delayed writes of this engine may stand in.
     pub(crate) fn queues(&self) -> impl Iterator<Item = &NamedQueue> {
         std::iter::once(&self.delayed).chain(&self.in_database)
     }
 
-    fn queue_in_database(&self) -> Result<&NamedQueue> {
-        self.queues().find(|named| named.queue.level() == Level::Database).ok_or_else(|| {
-            let message = "an outbox needs a task queue in the database: queue.backend = sql";
-            Error::new(ErrorKind::Unsupported, message)
-        })
-    }
-
-    fn queued(
+    pub(super) fn queued(
         &self,
         queue: &NamedQueue,
         id: TaskId,
@@ -168,6 +124,7 @@ impl Writer {
             .queue(&*queue.name)
             .due(now.saturating_add(delay))
             .attempts_max(self.options.attempts_max);
+        let task = NewTask { lane: write.lane.clone(), ..task };
         Ok(queue.envelope.close(task, now))
     }
 
@@ -190,6 +147,7 @@ impl Writer {
                 zmsg_core::fail_point!("zmsg::delay::shown");
                 Ok(receipt.with_degraded(shown.is_err()))
             }
+            Err(error) if write.lane.is_some() => Err(self.not_in_lane(id, error)),
             Err(error) => self.not_enqueued(id, direct, error).await,
         }
     }
@@ -241,6 +199,17 @@ impl Writer {
             let _ = tokio::time::timeout(APPLIED_WITHIN, receipt.applied()).await;
         }
         shown
+    }
+
+    /// The queue did not take a task of a lane. Written now, it would overtake those that wait.
+    fn not_in_lane(&self, id: TaskId, error: Error) -> Error {
+        let mut error = error.with_context("task", id);
+        if self.options.fallback_to_store && error.status() != ErrorStatus::Permanent {
+            let why = "not for a write with ordered_by: it would overtake its lane";
+            error = error.with_context("queue.fallback_to_store", why);
+        }
+        self.pending.settle(id, Err(error.clone()));
+        error
     }
 
     /// The queue did not take the task: the write goes by the store route under the same id, if

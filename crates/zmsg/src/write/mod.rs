@@ -2,6 +2,7 @@
 
 mod store; // start here: the safe default
 mod delay;
+mod outbox;
 mod periodic;
 mod request;
 
@@ -24,7 +25,7 @@ use crate::source::Sources;
 
 pub(crate) use delay::DelayMax;
 pub(crate) use delay::Delayed;
-pub use delay::Outbox;
+pub use outbox::Outbox;
 pub use request::Write;
 pub(crate) use request::{Request, Route};
 

@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use zmsg_core::{Error, ErrorKind, Key, Receipt, Result, Task};
+use zmsg_queue::{Lane, OnDead};
 
 use super::delay::Delayed;
+use super::outbox::no_lane;
 use crate::Zmsg;
 
 /// A write that has been described and not yet sent: `.await` sends it.
@@ -31,6 +33,15 @@ pub(crate) struct Request {
     pub(crate) task: Option<Task>,
     pub(crate) ttl: Option<Duration>,
     pub(crate) delay: Option<Duration>,
+    pub(crate) ordered_by: Option<String>,
+    pub(crate) on_dead: Option<OnDead>,
+}
+
+impl Request {
+    pub(crate) fn new(route: Route, key: Key, value: Option<Bytes>, task: Option<Task>) -> Self {
+        let (ttl, delay, ordered_by, on_dead) = (None, None, None, None);
+        Self { route, key, value, task, ttl, delay, ordered_by, on_dead }
+    }
 }
 
 /// Which way a write goes.
@@ -59,16 +70,48 @@ impl<'a> Write<'a> {
     /// When a delayed write is due, counted from now, to the millisecond.
     ///
     /// On another route the write fails with `Unsupported`: nothing there waits.
-    pub fn delay(mut self, delay: Duration) -> Self {
+    pub fn delay(self, delay: Duration) -> Self {
+        self.of_delayed("delay", |request| request.delay = Some(delay))
+    }
+
+    /// Puts a delayed write at the end of a lane: the writes of one lane are applied one after the other, in
+    /// the order in which they were accepted, whatever nodes and workers there are.
+    ///
+    /// - The next has its turn when the one before is in the tables. One that waits for its delay, or to be
+    ///   tried again, holds up its lane; so does a dead letter, unless [`on_dead`](Self::on_dead) says
+    ///   otherwise.
+    /// - `queue.fallback_to_store` is not for it: a write that the queue did not take would overtake those
+    ///   that wait, so it fails instead.
+    /// - A lane is of its queue. Where that is in Redis, those of [outboxes](crate::Outbox), which are in the
+    ///   database, are lanes of their own.
+    /// - In Redis a write that is as old as `queue.inbox_retention` is refused, also one that had to wait
+    ///   for others of its lane.
+    ///
+    /// The key has 1 to 255 bytes without NUL. On another route the write fails with `Unsupported`: those
+    /// are in order already.
+    pub fn ordered_by(self, key: impl Into<String>) -> Self {
+        self.of_delayed("ordered_by", |request| request.ordered_by = Some(key.into()))
+    }
+
+    /// What becomes of the lane of a delayed write when it is a dead letter: it stands still, or goes on. A
+    /// write that was given up because its last attempt took too long may still commit, and so, if the lane
+    /// goes on, behind one that came after it.
+    ///
+    /// On another route the write fails with `Unsupported`, and without
+    /// [`ordered_by`](Self::ordered_by) with `InvalidInput`.
+    pub fn on_dead(self, on_dead: OnDead) -> Self {
+        self.of_delayed("on_dead", |request| request.on_dead = Some(on_dead))
+    }
+
+    /// Tells a delayed write what no other has.
+    fn of_delayed(mut self, field: &'static str, tell: impl FnOnce(&mut Request)) -> Self {
         match &mut self.request {
-            Ok(request) if matches!(request.route, Route::Delay { .. }) => {
-                request.delay = Some(delay);
-            }
+            Ok(request) if matches!(request.route, Route::Delay { .. }) => tell(request),
             Ok(_) => {
-                self.request = Err(Error::new(
-                    ErrorKind::Unsupported,
-                    "only a delayed write has a delay; use cache_and_delay_store",
-                ));
+                let why =
+                    "only a delayed write has this: use cache_and_delay_store or del_delay_store";
+                let error = Error::new(ErrorKind::Unsupported, why).with_context("field", field);
+                self.request = Err(error);
             }
             Err(_) => {}
         }
@@ -76,7 +119,7 @@ impl<'a> Write<'a> {
     }
 
     async fn send(self) -> Result<Receipt> {
-        let Request { route, key, value, task, ttl, delay } = self.request?;
+        let Request { route, key, value, task, ttl, delay, ordered_by, on_dead } = self.request?;
         let writer = self.zmsg.writer()?;
         let task =
             || task.ok_or_else(|| Error::new(ErrorKind::Unexpected, "this route needs a task"));
@@ -85,11 +128,20 @@ impl<'a> Write<'a> {
             Route::CacheDel => writer.del(&key).await,
             Route::Store => writer.store(key, value, task()?, ttl).await,
             Route::Delay { deletes } => {
-                let task = task()?;
-                writer.delay(Delayed { key, value, task, ttl, delay, deletes }).await
+                let (task, lane) = (task()?, lane(ordered_by, on_dead)?);
+                writer.delay(Delayed { key, value, task, ttl, delay, deletes, lane }).await
             }
             Route::Periodic => writer.periodic(&key, value, task()?, ttl).await,
         }
+    }
+}
+
+/// The lane that a write was told of.
+fn lane(ordered_by: Option<String>, on_dead: Option<OnDead>) -> Result<Option<Lane>> {
+    match (ordered_by, on_dead) {
+        (Some(key), on_dead) => Ok(Some(Lane { key, on_dead: on_dead.unwrap_or_default() })),
+        (None, None) => Ok(None),
+        (None, Some(_)) => Err(no_lane()),
     }
 }
 

@@ -7,6 +7,7 @@ mod support;
 mod reads;
 mod store_route;
 mod delayed_route;
+mod lanes;
 mod periodic_route;
 mod sources;
 mod filter;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use zmsg_core::{Backoff, Result, TaskId, UnixMillis};
@@ -99,8 +99,14 @@ pub struct RedisPresence {
 const BEAT: Duration = Duration::from_secs(5);
 const SHOWN_S: u64 = 10;
 
-/// Pauses while Redis cannot be listened to.
-const LISTEN_AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+/// How long a goodbye may take: without one it is shown for some seconds yet.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
+
+/// Pauses while Redis cannot be told or listened to.
+const AGAIN: Backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+
+/// The failure in a row that is worth a warning: the first may be that nobody is connected yet.
+const WARN_AT: u32 = 5;
 
 impl RedisPresence {
     /// For a worker of this queue on the machine `host`.
@@ -129,16 +135,27 @@ impl RedisPresence {
             () = shutdown.cancelled() => {}
             _ = shown => {}
         }
-        self.leave().await;
+        let _ = timeout(LEAVE_MAX, self.leave()).await;
         Ok(())
     }
 
     async fn show_always(&self) {
+        let mut failures = 0;
         loop {
-            if let Err(error) = self.show().await {
-                tracing::debug!(%error, "a worker is not shown in Redis");
-            }
-            sleep(BEAT).await;
+            let pause = match self.show().await {
+                Ok(()) => {
+                    failures = 0;
+                    BEAT
+                }
+                Err(error) => {
+                    failures += 1;
+                    if failures == WARN_AT {
+                        tracing::warn!(%error, "a worker is not shown in Redis");
+                    }
+                    AGAIN.delay(failures)
+                }
+            };
+            sleep(pause).await;
         }
     }
 
@@ -197,8 +214,10 @@ impl RedisPresence {
                 }
                 Err(error) => {
                     failures += 1;
-                    tracing::debug!(%error, "nobody can stop attempts through Redis");
-                    sleep(LISTEN_AGAIN.delay(failures)).await;
+                    if failures == WARN_AT {
+                        tracing::warn!(%error, "nobody can stop attempts through Redis");
+                    }
+                    sleep(AGAIN.delay(failures)).await;
                 }
             }
         }

@@ -1,9 +1,11 @@
 //! The delayed route on a task queue in Redis.
 
 mod forged;
+mod nodes;
 mod once;
 mod outages;
 mod outbox;
+mod presence;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -26,14 +28,14 @@ const NAMESPACE: &str = "app";
 const QUEUE: &str = "app:default";
 
 /// A Redis of its own, a directory, and a configuration that has the queue in that Redis.
-struct Rig {
+pub(crate) struct Rig {
     redis: PrivateRedis,
     dir: TempDir,
 }
 
 impl Rig {
     /// One whose Redis keeps everything over a kill; `None` where there is no program.
-    fn start() -> Option<Self> {
+    pub(crate) fn start() -> Option<Self> {
         let kept = private::RedisOptions::new()
             .directive("appendonly yes")
             .directive("appendfsync always");
@@ -41,7 +43,7 @@ impl Rig {
     }
 
     /// An engine's configuration in a directory below.
-    fn config(&self, name: &str) -> Config {
+    pub(crate) fn config(&self, name: &str) -> Config {
         config(&self.dir.path().join(name), &self.redis.url(), NAMESPACE)
     }
 

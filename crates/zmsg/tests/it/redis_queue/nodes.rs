@@ -1,0 +1,112 @@
+//! Nodes that share a queue in Redis hear of each other's tasks at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+use zmsg::core::Statement;
+use zmsg::redis::redis::cmd;
+use zmsg::sqlbuilder::Dialect;
+use zmsg::store::{Outcome, SqlStore, Step, StepError, StoreStats};
+use zmsg::{Result, Row, Zmsg, sql};
+
+use super::{NAMESPACE, Raw, Rig, close, like, likes, open};
+use crate::servers::Servers;
+use crate::support::eventually;
+
+/// A store on which transactions of one table wait until the gate is closed for good.
+#[derive(Debug)]
+struct Held {
+    inner: Arc<dyn SqlStore>,
+    gate: Semaphore,
+}
+
+#[async_trait]
+impl SqlStore for Held {
+    fn dialect(&self) -> Dialect {
+        self.inner.dialect()
+    }
+
+    async fn fetch(&self, query: &Statement) -> Result<Vec<Row>> {
+        self.inner.fetch(query).await
+    }
+
+    async fn execute(&self, statement: &Statement) -> Result<Outcome> {
+        self.inner.execute(statement).await
+    }
+
+    async fn execute_all(&self, steps: Vec<Step>) -> Result<Vec<Outcome>, StepError> {
+        if steps.iter().any(|step| step.statement.text.contains("held_rows")) {
+            drop(self.gate.acquire().await);
+        }
+        self.inner.execute_all(steps).await
+    }
+
+    fn stats(&self) -> StoreStats {
+        self.inner.stats()
+    }
+
+    async fn close(&self) -> Result<()> {
+        self.inner.close().await
+    }
+}
+
+/// How many nodes listen for the word of others.
+async fn listeners(raw: &Raw) -> u64 {
+    let mut ask = cmd("PUBSUB");
+    let channels: Vec<String> = raw.ask(ask.arg("CHANNELS").arg("*wake*")).await;
+    let Some(channel) = channels.first() else { return 0 };
+    let mut ask = cmd("PUBSUB");
+    let (_, heard): (String, u64) = raw.ask(ask.arg("NUMSUB").arg(channel)).await;
+    heard
+}
+
+/// The only worker of the node that writes is busy. The other one looks by itself twice a second at most.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_runs_what_another_enqueued_without_waiting_for_its_poll() {
+    const ROUNDS: u32 = 40;
+    /// Half the longest pause between two looks, from which it is drawn.
+    const POLL_MIN: Duration = Duration::from_millis(500);
+    let Some(rig) = Rig::start() else { return };
+    let Some(mut servers) = Servers::ready().await else { return };
+    (servers.redis, servers.namespace) = (rig.redis.url(), NAMESPACE.into());
+    let mut config = servers.config();
+    config.queue = rig.config("none").queue;
+    (config.queue.task_timeout, config.queue.lease) =
+        (Duration::from_secs(100), Duration::from_secs(120));
+    let worker = open(config.clone()).await;
+    worker.sql_exec(sql("CREATE TABLE held_rows (n INTEGER)", ())).await.unwrap();
+    close(worker).await;
+
+    let inner = zmsg::open_store(&config, &TaskTracker::new()).await.unwrap();
+    let store = Arc::new(Held { inner, gate: Semaphore::new(0) });
+    let mut busy = config.clone();
+    busy.queue.workers = 1;
+    let writer = Zmsg::builder(busy).store(store.clone()).open().await.unwrap();
+    let hold = sql("INSERT INTO held_rows (n) VALUES (?)", (1,));
+    let held = writer.cache_and_delay_store("note_1", "x", hold).await.unwrap();
+    eventually("its worker is busy", async || {
+        writer.stats().await.queue.is_some_and(|queue| queue.leased == 1)
+    })
+    .await;
+    let worker = open(config).await;
+    let raw = rig.raw().await;
+    eventually("both listen", async || listeners(&raw).await == 2).await;
+
+    let begun = Instant::now();
+    for _ in 0..ROUNDS {
+        let receipt = writer.cache_and_delay_store("feed_1", "x", like()).await.unwrap();
+        receipt.applied().await.unwrap();
+    }
+    let took = begun.elapsed();
+    assert!(took < POLL_MIN * ROUNDS * 2 / 3, "{took:?} for {ROUNDS} writes, one after the other");
+    assert_eq!(likes(&worker).await, i64::from(ROUNDS));
+    store.gate.close();
+    held.applied().await.unwrap();
+    for node in [writer, worker] {
+        close(node).await;
+    }
+}
