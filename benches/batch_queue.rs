@@ -1,13 +1,11 @@
 //! The batch queue beside `vinequeue`, whose job it does.
 //!
 //! Items of a number and a text of 40 bytes, accepted in memory by one and by two producers while a
-//! sink that does nothing takes batches of 1,000; then all are waited for. The queues take turns in
-//! one run; figures are medians. Bounds of the memory are out of reach for both. Then the durable
+//! sink that does nothing takes batches of 1,000; then all are waited for. Bounds of the memory are out of reach for both. Then the durable
 //! queue beside its log alone.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -15,13 +13,13 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use tokio::runtime::Runtime;
 use vinequeue::Queue as _;
+use zmsg_benches::{Case, Figures, Unit};
 use zmsg_queue::batch::{
     Batch, BatchConfig, BatchQueue, BatchSize, Durability, Encoding, LogOptions, Outcome,
     SyncPolicy,
 };
 use zmsg_wal::{Log, RealFs};
 
-const ROUNDS: usize = 7;
 const ITEMS: u64 = 400_000;
 const DURABLE: u64 = 200_000;
 
@@ -101,28 +99,27 @@ fn peer(producers: u64) -> Run {
     Run { enqueue, arrived: arrived.load(Relaxed) }
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
-fn in_memory(runtime: &Runtime) {
+fn in_memory(runtime: &Runtime, figures: &mut Figures) {
     for producers in [1, 2] {
-        let (mut own, mut other, mut lost) = (Vec::new(), Vec::new(), 0);
-        for _ in 0..ROUNDS {
-            let (run, peer) = (zmsg(runtime, producers), peer(producers));
+        let mut lost = 0;
+        let mut zmsg = || {
+            let run = zmsg(runtime, producers);
             assert_eq!(run.arrived, ITEMS);
-            own.push(run.enqueue);
-            other.push(peer.enqueue);
-            lost += ITEMS - peer.arrived;
-        }
-        let (own, other) = (median(own), median(other));
-        println!(
-            "enqueue in memory, {producers} producers: zmsg {own:5.1} ns, vinequeue {other:5.1} ns \
-             ({:4.2} times as long); lost: zmsg 0, vinequeue {lost} of {}",
-            other / own,
-            ITEMS * ROUNDS as u64,
+            run.enqueue
+        };
+        let mut vinequeue = || {
+            let run = peer(producers);
+            lost += ITEMS - run.arrived;
+            run.enqueue
+        };
+        figures.turns(
+            &Case::new("enqueue in memory").at("producers", producers),
+            Unit::Nanoseconds,
+            &mut [("zmsg", &mut zmsg), ("vinequeue", &mut vinequeue)],
         );
+        if lost > 0 {
+            println!("vinequeue lost {lost} items at {producers} producers, zmsg none");
+        }
     }
 }
 
@@ -136,9 +133,9 @@ fn options() -> LogOptions {
     }
 }
 
-/// Nanoseconds for an item of the durable queue, and for a record of the same size in the log alone;
-/// both until all is on the disk.
-fn durable(runtime: &Runtime, dir: &Path) -> (f64, f64) {
+/// Nanoseconds for an item of the durable queue, until all is on the disk.
+fn durable(runtime: &Runtime) -> f64 {
+    let dir = tempfile::tempdir().unwrap();
     let config = BatchConfig {
         log: options(),
         encoding: Encoding::Postcard,
@@ -146,7 +143,7 @@ fn durable(runtime: &Runtime, dir: &Path) -> (f64, f64) {
         memory_items_max: 10_000_000,
         memory_bytes_max: 4 << 30,
         batch_size: BatchSize::Fixed(1_000),
-        ..BatchConfig::durable(dir.join("queue"))
+        ..BatchConfig::durable(dir.path().join("queue"))
     };
     let handler = |_batch: Batch<Event>| async { Ok(Outcome::done()) };
     let queue = runtime.block_on(BatchQueue::builder(config).open(handler)).unwrap();
@@ -158,10 +155,15 @@ fn durable(runtime: &Runtime, dir: &Path) -> (f64, f64) {
         last = Some(queue.try_enqueue(item).unwrap());
     }
     runtime.block_on(last.unwrap().wait(Durability::Synced)).unwrap();
-    let own = begin.elapsed().as_nanos() as f64 / DURABLE as f64;
+    let took = begin.elapsed().as_nanos() as f64 / DURABLE as f64;
     runtime.block_on(queue.close(Duration::from_secs(60)));
+    took
+}
 
-    let log = Log::open(dir.join("log"), options(), RealFs::shared()).unwrap().0;
+/// The same for a record of the same size in the log alone.
+fn bare_log(runtime: &Runtime) -> f64 {
+    let dir = tempfile::tempdir().unwrap();
+    let log = Log::open(dir.path().join("log"), options(), RealFs::shared()).unwrap().0;
     let record = [7; 8 + 43];
     let begin = Instant::now();
     let mut last = None;
@@ -169,30 +171,18 @@ fn durable(runtime: &Runtime, dir: &Path) -> (f64, f64) {
         last = Some(log.append(1, &[&record]).unwrap());
     }
     runtime.block_on(last.unwrap().wait(Durability::Synced)).unwrap();
-    let bare = begin.elapsed().as_nanos() as f64 / DURABLE as f64;
+    let took = begin.elapsed().as_nanos() as f64 / DURABLE as f64;
     log.close_blocking().unwrap();
-    (own, bare)
+    took
 }
 
 fn main() {
-    // `cargo xtask bench FILTER` runs all targets: this one has one name.
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    if filter.is_some_and(|filter| !"batch_queue".contains(&filter)) {
-        return;
-    }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    in_memory(&runtime);
-    let (mut own, mut bare) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        let dir = tempfile::tempdir().unwrap();
-        let figures = durable(&runtime, dir.path());
-        own.push(figures.0);
-        bare.push(figures.1);
-    }
-    let (own, bare) = (median(own), median(bare));
-    println!(
-        "enqueue through the log, 1 producer: zmsg {own:5.0} ns, the log alone {bare:5.0} ns ({:4.2} of its speed)",
-        bare / own,
+    let Some(mut figures) = Figures::of("batch_queue") else { return };
+    let runtime = zmsg_benches::runtime();
+    in_memory(&runtime, &mut figures);
+    figures.turns(
+        &Case::new("enqueue through the log"),
+        Unit::Nanoseconds,
+        &mut [("zmsg", &mut || durable(&runtime)), ("the log alone", &mut || bare_log(&runtime))],
     );
 }

@@ -3,13 +3,14 @@
 //! It needs a server: `ZMSG_TEST_POSTGRES_URL`. Without one it says so and measures nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use serde_json::json;
 use tokio::runtime::Runtime;
 use tokio_util::task::TaskTracker;
 use zmsg_aggregate::{Aggregator, FlushPolicy, Unobserved};
+use zmsg_benches::{Case, Figures, Unit};
 use zmsg_core::{IntoTask, Statement, SystemClock, Value};
 use zmsg_sqlbuilder::{OpBuilder, counter, map};
 use zmsg_store::{Migrations, Migrator, PostgresOptions, PostgresStore, SqlStore};
@@ -83,32 +84,54 @@ fn some_rows(rng: &mut fastrand::Rng, count: usize) -> Vec<i64> {
     ids
 }
 
-fn flush(c: &mut Criterion) {
-    let Some(rig) = Rig::open() else { return };
-    let mut group = c.benchmark_group("flush_postgres");
-    let mut rng = fastrand::Rng::with_seed(1);
-    for count in [1_000_usize, 10_000] {
-        group.throughput(Throughput::Elements(count as u64));
-        let mut bench = |name: &str, run: &dyn Fn(&[i64]) -> Duration| {
-            group.bench_function(BenchmarkId::new(name, count), |b| {
-                b.iter_custom(|times| (0..times).map(|_| run(&some_rows(&mut rng, count))).sum());
-            });
-        };
-        bench("counters by zmsg", &|ids| rig.flush(ids, |_| counter("counts", "n").inc(1)));
-        bench("counters by hand", &|ids| {
-            let text = "UPDATE counts AS t SET n = coalesce(t.n, 0) + g.v \
-                        FROM unnest(?::bigint[], ?::bigint[]) AS g(k, v) WHERE t.id = g.k";
-            rig.by_hand(ids, text, |_| Value::Int(1))
-        });
-        bench("maps by zmsg", &|ids| rig.flush(ids, |id| map("counts", "m").set("k", id)));
-        bench("maps by hand", &|ids| {
-            let text = "UPDATE counts AS t SET m = t.m || g.v::jsonb \
-                        FROM unnest(?::bigint[], ?::text[]) AS g(k, v) WHERE t.id = g.k";
-            rig.by_hand(ids, text, |id| Value::Text(json!({ "k": id }).to_string()))
-        });
+fn main() {
+    let Some(mut figures) = Figures::of("flush_postgres") else { return };
+    let Some(rig) = Rig::open() else {
+        return figures.left_out("flush_postgres", "ZMSG_TEST_POSTGRES_URL names no server");
+    };
+    for count in [1_000, 10_000] {
+        let mut rows = fastrand::Rng::with_seed(1);
+        let ids = std::iter::repeat_with(|| some_rows(&mut rows, count)).take(64).collect();
+        flush(&rig, &mut figures, count, &Rows(ids, AtomicUsize::new(0)));
     }
-    group.finish();
 }
 
-criterion_group! { name = benches; config = zmsg_benches::criterion(); targets = flush }
-criterion_main!(benches);
+/// Sets of rows that take turns, so that no way finds what another has just touched.
+struct Rows(Vec<Vec<i64>>, AtomicUsize);
+
+impl Rows {
+    fn next(&self) -> &[i64] {
+        &self.0[self.1.fetch_add(1, Relaxed) % self.0.len()]
+    }
+}
+
+fn flush(rig: &Rig, figures: &mut Figures, count: usize, rows: &Rows) {
+    let per_second = |took: Duration| count as f64 / took.as_secs_f64();
+    figures.turns(
+        &Case::new("counters").at("groups", count as u64),
+        Unit::PerSecond,
+        &mut [
+            ("zmsg", &mut || per_second(rig.flush(rows.next(), |_| counter("counts", "n").inc(1)))),
+            ("UPDATE by hand", &mut || {
+                let text = "UPDATE counts AS t SET n = coalesce(t.n, 0) + g.v \
+                    FROM unnest(?::bigint[], ?::bigint[]) AS g(k, v) WHERE t.id = g.k";
+                per_second(rig.by_hand(rows.next(), text, |_| Value::Int(1)))
+            }),
+        ],
+    );
+    figures.turns(
+        &Case::new("maps").at("groups", count as u64),
+        Unit::PerSecond,
+        &mut [
+            ("zmsg", &mut || {
+                per_second(rig.flush(rows.next(), |id| map("counts", "m").set("k", id)))
+            }),
+            ("UPDATE by hand", &mut || {
+                let text = "UPDATE counts AS t SET m = t.m || g.v::jsonb \
+                    FROM unnest(?::bigint[], ?::text[]) AS g(k, v) WHERE t.id = g.k";
+                let value = |id| Value::Text(json!({ "k": id }).to_string());
+                per_second(rig.by_hand(rows.next(), text, value))
+            }),
+        ],
+    );
+}

@@ -1,18 +1,16 @@
 //! A hit in L2: what a read costs that asks Redis, beside the bare client, from one task and from
 //! many. Needs `ZMSG_TEST_REDIS_URL`, and says so where it is not set.
 
-use std::cell::Cell;
 use std::env;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use bb8_redis::{RedisConnectionManager, bb8};
 use bytes::Bytes;
-use criterion::measurement::WallTime;
-use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main};
-use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
+use zmsg_benches::{Case, Figures, Unit, round};
 use zmsg_cache::{RedisCache, RemoteCache};
 use zmsg_core::Key;
 use zmsg_redis::redis::{Client, aio::MultiplexedConnection, cmd};
@@ -33,24 +31,23 @@ struct Clients {
     key: Key,
 }
 
-fn l2_get(c: &mut Criterion) {
+fn main() {
+    let Some(mut figures) = Figures::of("l2_get") else { return };
     let Ok(url) = env::var("ZMSG_TEST_REDIS_URL") else {
-        eprintln!("l2_get is left out: ZMSG_TEST_REDIS_URL is not set");
-        return;
+        return figures.left_out("l2_get", "ZMSG_TEST_REDIS_URL names no server");
     };
-    let runtime = Runtime::new().expect("a runtime");
+    let runtime = zmsg_benches::runtime();
     let clients = runtime.block_on(connect(&url));
     for tasks in [1, 16, 256] {
-        let mut group = c.benchmark_group(format!("l2_get/{tasks} tasks"));
-        group.throughput(Throughput::Elements(1));
-        let [zmsg, shared, pool] = [Way::Zmsg, Way::Connection, Way::Pool]
-            .map(|way| reads(&mut group, &runtime, tasks, &clients, way));
-        group.finish();
-        println!(
-            "l2_get/{tasks} tasks: zmsg has {:.2} of the throughput of a bare connection, {:.2} of \
-             a bb8-redis pool's\n",
-            zmsg / shared,
-            zmsg / pool
+        let rate = |way| runtime.block_on(rate(tasks, &clients, way));
+        figures.turns(
+            &Case::new("get").at("tasks", tasks),
+            Unit::PerSecond,
+            &mut [
+                ("zmsg", &mut || rate(Way::Zmsg)),
+                ("GET by a shared connection", &mut || rate(Way::Connection)),
+                ("GET by bb8-redis", &mut || rate(Way::Pool)),
+            ],
         );
     }
 }
@@ -102,44 +99,21 @@ async fn get(clients: &mut Clients, way: Way) {
     assert!(found.is_some_and(|value: Bytes| value.len() >= VALUE_BYTES), "{way:?}");
 }
 
-/// Reads from so many tasks at once. Gives the reads per second over the whole run.
-fn reads(
-    group: &mut BenchmarkGroup<'_, WallTime>,
-    runtime: &Runtime,
-    tasks: u64,
-    clients: &Clients,
-    way: Way,
-) -> f64 {
-    let (total, took) = (Cell::new(0), Cell::new(Duration::ZERO));
-    group.bench_function(format!("{way:?}"), |b| {
-        b.iter_custom(|reads| {
-            let began = Instant::now();
-            runtime.block_on(share(reads, tasks, clients, way));
-            total.set(total.get() + reads);
-            took.set(took.get() + began.elapsed());
-            began.elapsed()
-        });
-    });
-    total.get() as f64 / took.get().as_secs_f64()
-}
-
-async fn share(reads: u64, tasks: u64, clients: &Clients, way: Way) {
-    let mut running = JoinSet::new();
-    for task in 0..tasks {
-        let mut clients = clients.clone();
-        let own = reads / tasks + u64::from(task < reads % tasks);
+/// Reads per second of so many tasks.
+async fn rate(tasks: u64, clients: &Clients, way: Way) -> f64 {
+    let (stop, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    let (began, mut running) = (Instant::now(), JoinSet::new());
+    for _ in 0..tasks {
+        let (mut clients, stop, reads) = (clients.clone(), Arc::clone(&stop), Arc::clone(&reads));
         running.spawn(async move {
-            for _ in 0..own {
+            while !stop.load(Relaxed) {
                 get(&mut clients, way).await;
+                reads.fetch_add(1, Relaxed);
             }
         });
     }
+    tokio::time::sleep(round()).await;
+    stop.store(true, Relaxed);
     running.join_all().await;
+    reads.load(Relaxed) as f64 / began.elapsed().as_secs_f64()
 }
-
-criterion_group! {
-    name = benches;
-    config = zmsg_benches::criterion();
-    targets = l2_get
-}
-criterion_main!(benches);

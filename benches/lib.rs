@@ -4,6 +4,7 @@
 //! they depend on the machine and on what else it does. This library holds what the targets share:
 //! how long they measure, and which keys they ask for.
 
+mod figures;
 mod zipf;
 
 use std::time::Duration;
@@ -11,15 +12,31 @@ use std::time::Duration;
 use criterion::Criterion;
 use zmsg_core::Key;
 
+pub use figures::{Case, Figures, Unit, Way, is_quick};
 pub use zipf::Zipf;
 
 /// Short runs: a whole target takes seconds.
 pub fn criterion() -> Criterion {
+    let [warm_up, measurement] = if is_quick() { [20, 100] } else { [300, 1_200] };
     Criterion::default()
-        .warm_up_time(Duration::from_millis(300))
-        .measurement_time(Duration::from_millis(1_200))
-        .sample_size(30)
+        .warm_up_time(Duration::from_millis(warm_up))
+        .measurement_time(Duration::from_millis(measurement))
+        .sample_size(if is_quick() { 10 } else { 30 })
         .configure_from_args()
+}
+
+/// How long one round of a measurement takes that counts what is done in a while.
+pub fn round() -> Duration {
+    Duration::from_millis(if is_quick() { 60 } else { 600 })
+}
+
+/// The runtime that an application would have.
+///
+/// # Panics
+/// If the system gives no threads.
+pub fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().build().expect("a runtime")
 }
 
 /// The key of a row, as an application would name it.

@@ -1,7 +1,7 @@
 //! `cache_and_periodic_store` without a value, by mode of the journal, beside one sync for each record.
 //!
 //! The engine on its embedded default; 1, 16 and 256 tasks increment 1,000 rows. What one task waits
-//! for is its latency; what many do together shares syncs. Medians of rounds in turns.
+//! for is its latency; what many do together shares syncs.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
@@ -14,9 +14,8 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use zmsg::{Config, JournalMode, Zmsg, counter, sql};
+use zmsg_benches::{Case, Figures, Unit, round};
 
-const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_millis(500);
 const ROWS: u64 = 1_000;
 
 async fn engine(dir: &Path, journal: JournalMode) -> Zmsg {
@@ -58,7 +57,7 @@ fn writes(runtime: &Runtime, zmsg: &Zmsg, tasks: u64) -> f64 {
                 }
             });
         }
-        tokio::time::sleep(ROUND).await;
+        tokio::time::sleep(round()).await;
         stop.store(true, Relaxed);
         running.join_all().await;
     });
@@ -71,7 +70,7 @@ fn one_sync_each(dir: &Path) -> f64 {
     file.write_all_at(&vec![0; 4 << 20], 0).unwrap();
     file.sync_all().unwrap();
     let (begin, mut records) = (Instant::now(), 0);
-    while begin.elapsed() < ROUND {
+    while begin.elapsed() < round() {
         file.write_all_at(&[7; 128], records % 30_000 * 128).unwrap();
         file.sync_data().unwrap();
         records += 1;
@@ -79,53 +78,29 @@ fn one_sync_each(dir: &Path) -> f64 {
     records as f64 / begin.elapsed().as_secs_f64()
 }
 
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
-}
-
 fn main() {
-    // `cargo xtask bench FILTER` runs all targets: this one has one name.
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    if filter.is_some_and(|filter| !"periodic".contains(&filter)) {
-        return;
-    }
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let Some(mut figures) = Figures::of("periodic") else { return };
+    let runtime = zmsg_benches::runtime();
     let dir = tempfile::tempdir().unwrap();
     let modes = [
         ("off", JournalMode::Off),
         ("interval 50 ms", JournalMode::Interval(Duration::from_millis(50))),
         ("always", JournalMode::Always),
     ];
-    let open = |(name, mode): (&'static str, JournalMode)| {
-        (name, runtime.block_on(engine(&dir.path().join(name.replace(' ', "-")), mode)))
-    };
-    let engines: Vec<_> = modes.into_iter().map(open).collect();
-    for tasks in [1, 16, 256] {
-        let mut each = Vec::new();
-        let mut figures = vec![Vec::new(); engines.len()];
-        for round in 0..=ROUNDS {
-            let sync = one_sync_each(dir.path());
-            let own: Vec<_> =
-                engines.iter().map(|(_, zmsg)| writes(&runtime, zmsg, tasks)).collect();
-            if round > 0 {
-                each.push(sync);
-                own.iter().zip(&mut figures).for_each(|(figure, of)| of.push(*figure));
-            }
-        }
-        let each = median(each);
-        for ((name, _), figures) in engines.iter().zip(figures) {
-            let rate = median(figures);
-            println!(
-                "periodic write, {tasks:3} tasks, journal {name:14}: {rate:9.0}/s, {:8.0} ns of the \
-                 machine each; {:6.1} times one sync each ({each:.0}/s)",
-                1e9 / rate,
-                rate / each,
+    for (name, mode) in modes {
+        let own = dir.path().join(name.replace(' ', "-"));
+        let zmsg = runtime.block_on(engine(&own, mode));
+        for tasks in [1, 16, 256] {
+            let case = Case::new(format!("journal {name}")).at("tasks", tasks);
+            figures.turns(
+                &case,
+                Unit::PerSecond,
+                &mut [
+                    ("zmsg", &mut || writes(&runtime, &zmsg, tasks)),
+                    ("one sync each", &mut || one_sync_each(dir.path())),
+                ],
             );
         }
-    }
-    for (_, zmsg) in engines {
         let _ = runtime.block_on(zmsg.close(Duration::from_secs(30))).unwrap();
     }
 }

@@ -1,8 +1,7 @@
 //! The store on PostgreSQL beside a bare deadpool-postgres: a SELECT and an UPDATE by key, at 1, 16
 //! and 64 tasks, 10 connections each.
 //!
-//! Runs where `ZMSG_TEST_POSTGRES_URL` names a server. Both are measured in turns, and the ratio of
-//! the medians is printed: what the store adds is spent on finding the statement, on reading its
+//! Runs where `ZMSG_TEST_POSTGRES_URL` names a server. What the store adds is spent on finding the statement, on reading its
 //! rows into values, and on having writes finished when their caller has left.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
@@ -12,16 +11,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
 use tokio_postgres::{Config, NoTls};
 use tokio_util::task::TaskTracker;
+use zmsg_benches::{Case, Figures, Unit, round};
 use zmsg_core::{Statement, Value};
 use zmsg_store::{PostgresOptions, PostgresStore, SqlStore};
 
 const CONNECTIONS: usize = 10;
 const KEYS: i64 = 10_000;
-const ROUNDS: usize = 5;
-const ROUND: Duration = Duration::from_millis(600);
 const SELECT: &str = "SELECT data FROM zmsg_bench WHERE id = ?";
 const UPDATE: &str = "UPDATE zmsg_bench SET n = n + ? WHERE id = ?";
 
@@ -66,14 +65,14 @@ impl Side {
     }
 
     /// Calls per second.
-    async fn rate(&self, updates: bool, tasks: i64) -> f64 {
+    async fn rate(&self, updates: bool, tasks: u64) -> f64 {
         let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let begin = Instant::now();
         let mut running = JoinSet::new();
         for task in 0..tasks {
             let (side, stop, calls) = (self.clone(), Arc::clone(&stop), Arc::clone(&calls));
             running.spawn(async move {
-                let mut random = fastrand::Rng::with_seed(task.unsigned_abs());
+                let mut random = fastrand::Rng::with_seed(task);
                 while !stop.load(Relaxed) {
                     let key = random.i64(0..KEYS);
                     if updates {
@@ -85,7 +84,7 @@ impl Side {
                 }
             });
         }
-        tokio::time::sleep(ROUND).await;
+        tokio::time::sleep(round()).await;
         stop.store(true, Relaxed);
         running.join_all().await;
         calls.load(Relaxed) as f64 / begin.elapsed().as_secs_f64()
@@ -114,43 +113,31 @@ async fn store(url: &str) -> PostgresStore {
     store
 }
 
-fn median(mut rates: Vec<f64>) -> f64 {
-    rates.sort_by(f64::total_cmp);
-    rates[rates.len() / 2]
-}
-
-async fn compare(url: &str) {
-    let store = Arc::new(store(url).await);
-    let sides = [Side::Bare(bare(url)), Side::Store(Arc::clone(&store))];
-    for (name, updates) in [("SELECT", false), ("UPDATE", true)] {
+fn compare(runtime: &Runtime, url: &str, figures: &mut Figures) {
+    let store = Arc::new(runtime.block_on(store(url)));
+    let [own, bare] = [Side::Store(Arc::clone(&store)), Side::Bare(bare(url))];
+    for (name, updates) in [("SELECT by key", false), ("UPDATE by key", true)] {
         for tasks in [1, 16, 64] {
-            let mut rates = [Vec::new(), Vec::new()];
-            for round in 0..=ROUNDS {
-                for (side, rates) in sides.iter().zip(&mut rates) {
-                    let rate = side.rate(updates, tasks).await;
-                    // The first round prepares the statements.
-                    if round > 0 {
-                        rates.push(rate);
-                    }
-                }
-            }
-            let [bare, own] = rates.map(median);
-            println!(
-                "{name} by key, {tasks:2} tasks: deadpool-postgres {bare:6.0}/s, store {own:6.0}/s, \
-                 ratio {:.2}",
-                own / bare
+            figures.turns(
+                &Case::new(name).at("tasks", tasks),
+                Unit::PerSecond,
+                &mut [
+                    ("zmsg", &mut || runtime.block_on(own.rate(updates, tasks))),
+                    ("deadpool-postgres", &mut || runtime.block_on(bare.rate(updates, tasks))),
+                ],
             );
         }
     }
-    store.execute(&Statement::new("DROP TABLE zmsg_bench", vec![])).await.unwrap();
-    store.close().await.unwrap();
+    runtime.block_on(async {
+        store.execute(&Statement::new("DROP TABLE zmsg_bench", vec![])).await.unwrap();
+        store.close().await.unwrap();
+    });
 }
 
 fn main() {
+    let Some(mut figures) = Figures::of("store") else { return };
     let Ok(url) = std::env::var("ZMSG_TEST_POSTGRES_URL") else {
-        println!("left out: ZMSG_TEST_POSTGRES_URL names no server");
-        return;
+        return figures.left_out("store", "ZMSG_TEST_POSTGRES_URL names no server");
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    runtime.block_on(compare(&url));
+    compare(&zmsg_benches::runtime(), &url, &mut figures);
 }

@@ -1,8 +1,7 @@
 //! The task queue in Redis: how fast tasks go in, beside the bare script, and how fast a worker takes
 //! them, beside the `asynq` crate and, where there is Go, Go's asynq on the same tasks.
 //!
-//! Everything in one run on a server of its own; the ways take turns and figures are medians. A worker's
-//! time is from its start to its last task.
+//! On a server of its own. A worker's time is from its start to its last task.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
@@ -18,7 +17,8 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use zmsg_core::{Result, SystemClock, TaskId};
+use zmsg_benches::{Case, Figures, Unit, Way, is_quick};
+use zmsg_core::{SystemClock, TaskId};
 use zmsg_queue::{
     LeasedTask, NewTask, RedisQueueOptions, RedisTaskQueue, TaskHandler, TaskQueue, Worker,
     WorkerOptions,
@@ -28,11 +28,7 @@ use zmsg_redis::redis::{Client, Cmd, Script, cmd};
 use zmsg_redis::{Redis, RedisOptions};
 use zmsg_testbed::private::{PrivateRedis, RedisOptions as PrivateOptions};
 
-const ROUNDS: usize = 5;
 const CONCURRENCY: usize = 64;
-const TASKS: usize = 20_000;
-/// The `asynq` crate is too slow for as many.
-const TASKS_CRATE: usize = 4_000;
 
 const ENQUEUE: &str = concat!(
     include_str!("../crates/zmsg-queue/src/task/redis/lua/prelude.lua"),
@@ -52,7 +48,7 @@ struct Bench {
 impl Bench {
     fn start() -> Option<Self> {
         let server = PrivateRedis::start(PrivateOptions::new())?;
-        let (runtime, url) = (runtime(), server.url());
+        let (runtime, url) = (zmsg_benches::runtime(), server.url());
         let mut options = RedisOptions::from_url(&url).unwrap();
         options.deadline = Duration::from_secs(10);
         let redis = {
@@ -71,17 +67,17 @@ impl Bench {
     }
 }
 
-fn runtime() -> Runtime {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+fn tasks() -> usize {
+    if is_quick() { 1_000 } else { 20_000 }
+}
+
+/// The `asynq` crate is too slow for as many.
+fn crate_tasks() -> usize {
+    if is_quick() { 500 } else { 4_000 }
 }
 
 fn task() -> NewTask {
     NewTask::new(TaskId::generate(), "noop", &b"a payload of a few bytes"[..])
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures[figures.len() / 2]
 }
 
 /// The bare script with what the queue sends for a task; the message of one task is that of another
@@ -167,19 +163,18 @@ impl Enqueues for Arc<RedisTaskQueue> {
     }
 }
 
-fn enqueues(bench: &Bench) {
+fn enqueues(bench: &Bench, figures: &mut Figures) {
     let bare = Bare::of(bench);
+    let all = if is_quick() { 1_000 } else { 30_000 };
     for tasks in [1, 16, 256] {
-        let each = if tasks == 1 { 3_000 } else { 30_000 / tasks };
-        let (mut own, mut other) = (Vec::new(), Vec::new());
-        for _ in 0..ROUNDS {
-            own.push(share(bench, tasks, each, || Arc::clone(&bench.queue)));
-            other.push(share(bench, tasks, each, || bare.clone()));
-        }
-        let (own, other) = (median(own), median(other));
-        println!(
-            "enqueue, {tasks:3} tasks: zmsg {own:7.0}/s, EVALSHA of the same script {other:7.0}/s: {:.2} of it",
-            own / other
+        let each = if tasks == 1 { all / 10 } else { all / tasks };
+        figures.turns(
+            &Case::new("enqueue").at("tasks", tasks as u64),
+            Unit::PerSecond,
+            &mut [
+                ("zmsg", &mut || share(bench, tasks, each, || Arc::clone(&bench.queue))),
+                ("EVALSHA of the same script", &mut || share(bench, tasks, each, || bare.clone())),
+            ],
         );
     }
 }
@@ -214,7 +209,7 @@ impl Count {
 
 #[async_trait]
 impl TaskHandler for Count {
-    async fn handle(&self, _task: &LeasedTask) -> Result<()> {
+    async fn handle(&self, _task: &LeasedTask) -> zmsg_core::Result<()> {
         self.one();
         Ok(())
     }
@@ -222,8 +217,8 @@ impl TaskHandler for Count {
 
 /// Tasks per second that zmsg's worker takes.
 fn zmsg(bench: &Bench) -> f64 {
-    fill(bench, TASKS);
-    let count = Count::of(TASKS);
+    fill(bench, tasks());
+    let count = Count::of(tasks());
     let options = WorkerOptions { concurrency: CONCURRENCY, ..WorkerOptions::default() };
     let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
     let (queue, clock) = (Arc::clone(&bench.queue), Arc::new(SystemClock));
@@ -235,8 +230,8 @@ fn zmsg(bench: &Bench) -> f64 {
         let took = began.elapsed();
         shutdown.cancel();
         let report = run.await.unwrap().unwrap();
-        assert_eq!(report.stats.succeeded, TASKS as u64, "{report:?}");
-        TASKS as f64 / took.as_secs_f64()
+        assert_eq!(report.stats.succeeded, tasks() as u64, "{report:?}");
+        tasks() as f64 / took.as_secs_f64()
     })
 }
 
@@ -253,8 +248,8 @@ impl asynq::server::Handler for Noop {
 /// Tasks per second that the worker of the `asynq` crate takes. It cannot be stopped: it goes with its
 /// runtime.
 fn asynq_crate(bench: &Bench) -> f64 {
-    fill(bench, TASKS_CRATE);
-    let (count, runtime) = (Count::of(TASKS_CRATE), runtime());
+    fill(bench, crate_tasks());
+    let (count, runtime) = (Count::of(crate_tasks()), zmsg_benches::runtime());
     let took = runtime.block_on(async {
         let at = asynq::backend::RedisConnectionType::single(bench.url.as_str()).unwrap();
         let config = asynq::config::ServerConfig::new().concurrency(CONCURRENCY);
@@ -266,71 +261,55 @@ fn asynq_crate(bench: &Bench) -> f64 {
         }
     });
     runtime.shutdown_background();
-    TASKS_CRATE as f64 / took.as_secs_f64()
+    crate_tasks() as f64 / took.as_secs_f64()
 }
 
-/// The program in Go, built once; `None`, and said so, without Go or its modules.
-fn go() -> Option<PathBuf> {
+/// The program in Go, built once; else why it cannot be.
+fn go() -> Result<PathBuf, String> {
     let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("asynq-worker");
     let mut build = Command::new("go");
     build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/go"));
     match build.args(["build", "-o"]).arg(&target).arg(".").output() {
-        Ok(output) if output.status.success() => Some(target),
+        Ok(output) if output.status.success() => Ok(target),
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            println!("left out: Go's asynq: its modules cannot be had: {said}");
-            None
+            Err(format!("its modules cannot be had: {said}"))
         }
-        Err(error) => {
-            println!("left out: Go's asynq: there is no Go on this machine: {error}");
-            None
-        }
+        Err(error) => Err(format!("there is no Go on this machine: {error}")),
     }
 }
 
 /// Tasks per second that Go's asynq takes.
 fn asynq_go(bench: &Bench, program: &Path) -> f64 {
-    fill(bench, TASKS);
+    fill(bench, tasks());
     let url = format!("{}/0", bench.url.trim_end_matches('/'));
     let mut worker = Command::new(program);
-    let output = worker.args([url, CONCURRENCY.to_string(), TASKS.to_string()]).output().unwrap();
+    let output = worker.args([url, CONCURRENCY.to_string(), tasks().to_string()]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let took: u64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
-    TASKS as f64 / Duration::from_nanos(took).as_secs_f64()
+    tasks() as f64 / Duration::from_nanos(took).as_secs_f64()
 }
 
-fn workers(bench: &Bench) {
+fn workers(bench: &Bench, figures: &mut Figures) {
+    let case = Case::new("worker of no-op tasks").at("at a time", CONCURRENCY as u64);
+    let (mut own, mut other) = (|| zmsg(bench), || asynq_crate(bench));
     let program = go();
-    let (mut own, mut other, mut third) = (Vec::new(), Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
-        own.push(zmsg(bench));
-        other.push(asynq_crate(bench));
-        third.extend(program.as_ref().map(|program| asynq_go(bench, program)));
+    if let Err(why) = &program {
+        figures.left_out("Go's asynq", why);
     }
-    let (own, other) = (median(own), median(other));
-    println!(
-        "worker, {CONCURRENCY} at a time: zmsg {own:6.0} tasks/s, the asynq crate {other:6.0} ({:.1} times it)",
-        own / other
-    );
-    if !third.is_empty() {
-        let third = median(third);
-        println!(
-            "worker, {CONCURRENCY} at a time: Go's asynq {third:6.0} ({:.2} times it)",
-            own / third
-        );
+    let mut third = || program.as_ref().map_or(0.0, |program| asynq_go(bench, program));
+    let mut ways: Vec<Way<'_>> = vec![("zmsg", &mut own), ("the asynq crate", &mut other)];
+    if program.is_ok() {
+        ways.push(("Go's asynq", &mut third));
     }
+    figures.turns(&case, Unit::PerSecond, &mut ways);
 }
 
 fn main() {
-    // `cargo xtask bench FILTER` runs all targets: this one has one name.
-    let filter = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    if filter.is_some_and(|filter| !"task_queue_redis".contains(&filter)) {
-        return;
-    }
+    let Some(mut figures) = Figures::of("task_queue_redis") else { return };
     let Some(bench) = Bench::start() else {
-        eprintln!("task_queue_redis is left out: redis-server is not on this machine");
-        return;
+        return figures.left_out("task_queue_redis", "redis-server is not on this machine");
     };
-    enqueues(&bench);
-    workers(&bench);
+    enqueues(&bench, &mut figures);
+    workers(&bench, &mut figures);
 }

@@ -1,21 +1,88 @@
-//! `cargo xtask bench`: the benchmarks of zmsg beside its peers.
+//! `cargo xtask bench`: every target beside its peers, and what the figures say.
 
-use anyhow::Result;
+mod chart;
+mod criterion;
+mod figures;
+mod machine;
+mod pairs;
+pub(crate) mod report;
+mod results;
+mod statistics;
+mod table;
+mod targets;
 
-use crate::shell::cargo;
+use std::time::Duration;
 
-/// What is passed to criterion.
+use anyhow::{Result, ensure};
+use indicatif::{ProgressBar, ProgressStyle};
+
+use self::results::Results;
+use crate::services::{Install, Services};
+
+/// What to measure, and what to do with it.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Part of a benchmark's name, and criterion's own options
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    rest: Vec<String>,
+    /// Only show that everything works: seconds for each target, as the tests are compiled, and no
+    /// figure that is worth anything
+    #[arg(long)]
+    quick: bool,
+    /// Only targets whose names contain this; may be given several times
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Keep the results under this name
+    #[arg(long, value_name = "NAME", default_value = "latest")]
+    save: String,
+    /// Compare with the results that were kept under this name
+    #[arg(long, value_name = "NAME")]
+    baseline: Option<String>,
+    /// Install servers with the package manager, if there is no other way
+    #[arg(long)]
+    install: bool,
+    /// Name the targets, and measure nothing
+    #[arg(long)]
+    list: bool,
 }
 
-/// Runs the benchmarks whose name contains the filter; all of them without one.
+/// Measures, keeps the results, and shows them beside the peers' and the baseline's.
 ///
 /// # Errors
-/// If one does not build or fails.
+/// If a target does not build or fails, there is no way to get the servers, or the baseline is not
+/// there.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    cargo("bench -p zmsg-benches --").at_root().with(args.rest.iter()).run()
+    let names = targets::names(&args.only)?;
+    ensure!(!names.is_empty(), "no target is called so: `cargo xtask bench --list` names them");
+    if args.list {
+        names.iter().for_each(|name| println!("{name}"));
+        return Ok(());
+    }
+    let baseline = args.baseline.as_deref().map(Results::load).transpose()?;
+    let targets = targets::build(&names, args.quick)?;
+    let services = Services::up_durable(Install::wanted(args.install))?;
+    let mut results = Results::begin(machine::facts(&services)?, args.quick)?;
+    let bar = bar(targets.len() as u64);
+    for target in &targets {
+        bar.set_message(target.name.clone());
+        let found = target.measure(&services, args.quick, |line| {
+            bar.suspend(|| println!("  {line}"));
+        });
+        let (figures, left_out) = found?;
+        results.add(figures, left_out);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let path = results.save(&args.save)?;
+    println!("\n{}", table::peers(&results));
+    if let Some(baseline) = &baseline {
+        println!("{}", table::baseline(&results, baseline));
+    }
+    println!("{}\nkept in {}", table::machine(&results), path.display());
+    Ok(())
+}
+
+fn bar(targets: u64) -> ProgressBar {
+    let bar = ProgressBar::new(targets);
+    let style = ProgressStyle::with_template("{bar:30} {pos}/{len} {msg} {elapsed}");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
 }

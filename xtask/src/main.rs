@@ -5,6 +5,7 @@
 //! talks to servers is compiled, behind the feature `net`, when it is called.
 
 mod admin;
+#[cfg(feature = "net")]
 mod bench;
 #[cfg(feature = "net")]
 mod chaos;
@@ -67,8 +68,18 @@ enum Command {
     #[cfg(not(feature = "net"))]
     #[command(disable_help_flag = true)]
     Kills(admin::Args),
-    /// Run the benchmarks; FILTER and criterion's options are passed on
+    /// [--quick] [--only NAME] [--save NAME] [--baseline NAME] [--list]: measure zmsg beside its peers
+    #[cfg(feature = "net")]
     Bench(bench::Args),
+    #[cfg(not(feature = "net"))]
+    #[command(disable_help_flag = true)]
+    Bench(admin::Args),
+    /// [--from NAME]: write what was measured to docs/reports, with charts
+    #[cfg(feature = "net")]
+    Report(bench::report::Args),
+    #[cfg(not(feature = "net"))]
+    #[command(disable_help_flag = true)]
+    Report(admin::Args),
     /// up | down | status | new NAME  [--dry-run] [--dir DIR] [--steps N] --url URL
     #[command(disable_help_flag = true)]
     Migrate(admin::Args),
@@ -107,6 +118,10 @@ fn main() -> ExitCode {
         Command::Chaos(args) => chaos::run(&args),
         #[cfg(feature = "net")]
         Command::Kills(args) => kills::run(&args),
+        #[cfg(feature = "net")]
+        Command::Bench(args) => bench::run(&args),
+        #[cfg(feature = "net")]
+        Command::Report(args) => bench::report::run(&args),
         #[cfg(not(feature = "net"))]
         Command::Feed(args) => with_net("feed", &args),
         #[cfg(not(feature = "net"))]
@@ -115,7 +130,10 @@ fn main() -> ExitCode {
         Command::Chaos(args) => with_net("chaos", &args),
         #[cfg(not(feature = "net"))]
         Command::Kills(args) => with_net("kills", &args),
-        Command::Bench(args) => bench::run(&args),
+        #[cfg(not(feature = "net"))]
+        Command::Bench(args) => with_net("bench", &args),
+        #[cfg(not(feature = "net"))]
+        Command::Report(args) => with_net("report", &args),
         Command::Migrate(args) => admin::run("migrate", &args),
         Command::DeadLetters(args) => admin::run("dead-letters", &args),
         Command::Queue(args) => admin::run("queue", &args),

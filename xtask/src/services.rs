@@ -7,6 +7,8 @@ mod plan; // start here: which way is taken
 mod machine;
 mod compose;
 mod packages;
+#[cfg(feature = "net")]
+mod facts;
 
 use anyhow::{Context as _, Result};
 use zmsg_testbed::private::{
@@ -71,6 +73,20 @@ impl Services {
     /// # Errors
     /// If it has none, naming the ways, or a server does not start.
     pub(crate) fn up(install: Install) -> Result<Self> {
+        Self::up_with(install, &PostgresOptions::new())
+    }
+
+    /// As [`up`](Self::up), with a PostgreSQL that keeps what it has committed: one started here else
+    /// leaves its syncs out.
+    ///
+    /// # Errors
+    /// As [`up`](Self::up).
+    #[cfg(feature = "net")]
+    pub(crate) fn up_durable(install: Install) -> Result<Self> {
+        Self::up_with(install, &PostgresOptions::new().durable())
+    }
+
+    fn up_with(install: Install, postgres: &PostgresOptions) -> Result<Self> {
         let mut machine = Machine::look(install)?;
         let mut plan = plan::decide(&machine)?;
         let missing = plan.packages(&machine);
@@ -80,7 +96,22 @@ impl Services {
             plan = plan::decide(&machine).context("the installed programs were not found")?;
         }
         println!("{plan}");
-        start(&machine, plan)
+        start(&machine, plan, postgres)
+    }
+
+    /// Versions and settings of the servers.
+    ///
+    /// # Errors
+    /// If one does not tell them.
+    #[cfg(feature = "net")]
+    pub(crate) fn facts(&self) -> Result<Vec<(String, String)>> {
+        facts::of(self.postgres_url(), self.redis_url())
+    }
+
+    /// Names the servers to a program.
+    #[cfg(feature = "net")]
+    pub(crate) fn add_to(&self, command: &mut std::process::Command) {
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
     }
 
     /// Where PostgreSQL is, with its password.
@@ -108,14 +139,14 @@ impl Services {
     }
 }
 
-fn start(machine: &Machine, plan: Plan) -> Result<Services> {
+fn start(machine: &Machine, plan: Plan, options: &PostgresOptions) -> Result<Services> {
     let compose = plan.wanted_of_compose();
     let compose = if compose.is_empty() { None } else { Some(Compose::up(&compose)?) };
     let Binaries { postgres: programs, redis: server, .. } = &machine.binaries;
     let mut postgres = None;
     let postgres_url = match (plan.postgres, &compose, programs) {
         (Way::Binaries, _, Some(programs)) => {
-            let started = PrivatePostgres::launch(programs, &PostgresOptions::new())?;
+            let started = PrivatePostgres::launch(programs, options)?;
             postgres.insert(started).url()
         }
         (Way::Docker, Some(compose), _) => compose.postgres_url(),

@@ -1,0 +1,113 @@
+//! Medians, how far they can be trusted, and ratios of them.
+//!
+//! Nothing is assumed of how samples are spread: intervals are made of order statistics (H. David,
+//! H. Nagaraja, Order Statistics, 2003, chapter 7.1).
+
+/// A median, and the interval in which the true one is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Middle {
+    pub(super) median: f64,
+    pub(super) low: f64,
+    pub(super) high: f64,
+}
+
+/// How sure an interval is to hold the true median, where there are samples enough: 6.
+const CONFIDENCE: f64 = 0.95;
+
+impl Middle {
+    /// Of these samples; `None` without any. Of fewer than 6 the interval is their range.
+    pub(super) fn of(samples: &[f64]) -> Option<Self> {
+        let mut sorted = samples.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (first, last) = (0, sorted.len().checked_sub(1)?);
+        let off = outside(sorted.len());
+        let median = (sorted[last / 2] + sorted[sorted.len() / 2]) / 2.0;
+        Some(Self { median, low: sorted[first + off], high: sorted[last - off] })
+    }
+
+    /// This over another that was measured apart from it: the interval holds whatever both can be.
+    pub(super) fn over(self, other: Self) -> Self {
+        Self {
+            median: self.median / other.median,
+            low: self.low / other.high,
+            high: self.high / other.low,
+        }
+    }
+}
+
+/// So many samples on either side are outside of the interval. That the true median is below the
+/// k-th of n is as likely as fewer than k heads in n throws of a coin.
+fn outside(samples: usize) -> usize {
+    let mut term = 0.5_f64.powi(i32::try_from(samples).unwrap_or(i32::MAX));
+    let (mut below, mut off) = (term, 0);
+    loop {
+        term *= (samples - off) as f64 / (off + 1) as f64;
+        below += term;
+        if 2.0 * below > 1.0 - CONFIDENCE || off + 1 >= samples / 2 {
+            return off;
+        }
+        off += 1;
+    }
+}
+
+/// Each sample of one over that of the other which was taken beside it, so that what the machine did
+/// meanwhile cancels out.
+pub(super) fn beside(own: &[f64], other: &[f64]) -> Option<Middle> {
+    let ratios: Vec<f64> = own.iter().zip(other).map(|(own, other)| own / other).collect();
+    Middle::of(&ratios)
+}
+
+/// What a ratio allows to say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Better,
+    Worse,
+    /// The interval holds 1: a difference inside the noise is none.
+    Same,
+}
+
+impl Verdict {
+    pub(super) fn of(ratio: Middle) -> Self {
+        if ratio.low > 1.0 {
+            Self::Better
+        } else if ratio.high < 1.0 {
+            Self::Worse
+        } else {
+            Self::Same
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_those_of_the_tables() {
+        // Ranks for 95 %, counted from 1: 1 and 6 of 6, 1 and 7 of 7, 2 and 9 of 10, 10 and 21 of 30.
+        for (samples, off) in [(1, 0), (2, 0), (5, 0), (6, 0), (7, 0), (10, 1), (30, 9)] {
+            assert_eq!(outside(samples), off, "{samples} samples");
+        }
+        let samples: Vec<f64> = (1..=10).rev().map(f64::from).collect();
+        let middle = Middle::of(&samples).unwrap();
+        assert_eq!(middle, Middle { median: 5.5, low: 2.0, high: 9.0 });
+        assert_eq!(Middle::of(&[]), None);
+    }
+
+    #[test]
+    fn a_slow_round_that_met_both_says_nothing() {
+        let (own, other) = ([10.0, 2.0, 11.0, 10.0], [5.0, 1.0, 5.5, 5.0]);
+        let ratio = beside(&own, &other).unwrap();
+        assert_eq!((ratio.median, Verdict::of(ratio)), (2.0, Verdict::Better));
+        let apart = Middle::of(&own).unwrap().over(Middle::of(&other).unwrap());
+        assert_eq!(Verdict::of(apart), Verdict::Same);
+    }
+
+    #[test]
+    fn a_difference_inside_the_noise_is_none() {
+        let verdict = |low, high| Verdict::of(Middle { median: 1.0, low, high });
+        assert_eq!(verdict(0.98, 1.2), Verdict::Same);
+        assert_eq!(verdict(1.01, 1.2), Verdict::Better);
+        assert_eq!(verdict(0.8, 0.99), Verdict::Worse);
+    }
+}
