@@ -110,11 +110,12 @@ impl Bare {
         let mut message = self.message.to_vec();
         message[self.at..self.at + id.len()].copy_from_slice(id.as_bytes());
         let mut call = cmd("EVALSHA");
-        call.arg(&*self.digest).arg(6);
+        call.arg(&*self.digest).arg(7);
         for key in ["pending", "active", "scheduled", "retry"] {
             call.arg(format!("asynq:{{default}}:{key}"));
         }
         call.arg("zmsg:{default}:due").arg(format!("asynq:{{default}}:t:{id}"));
+        call.arg("zmsg:{default}:grouped");
         call.arg("").arg(1_000_000).arg(id).arg(message).arg(0).arg("");
         call
     }
