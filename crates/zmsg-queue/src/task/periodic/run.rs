@@ -197,11 +197,14 @@ impl PeriodicTasks {
                 return Ok(true);
             }
         };
-        let next = line.task.schedule().next_after(moment).unwrap_or(UnixMillis::MAX);
+        let next = line.task.schedule().next_after(moment);
+        let lost_from = next.unwrap_or(UnixMillis::MAX);
         let mut failures = 0;
         loop {
             let error = match self.queue.enqueue_firing(firing.clone()).await {
                 Ok(answer) => {
+                    // First: whoever hears of the firing sees what comes next.
+                    line.note(|entry| entry.next = next);
                     self.note(line, &firing, answer);
                     return Ok(true);
                 }
@@ -211,7 +214,7 @@ impl PeriodicTasks {
             if !watch.look(now) {
                 return Ok(false);
             }
-            if is_of_the_task(&error) || now >= next {
+            if is_of_the_task(&error) || now >= lost_from {
                 tracing::error!(%error, entry = name, moment, "the firing of a periodic task is lost");
                 line.note(|entry| entry.lost += 1);
                 return Ok(true);
@@ -221,7 +224,7 @@ impl PeriodicTasks {
             }
             failures += 1;
             tracing::warn!(%error, entry = name, moment, failures, "could not fire a periodic task");
-            let left = Duration::from_millis(next - now);
+            let left = Duration::from_millis(lost_from - now);
             sleep(self.backoff.delay(failures).min(left)).await;
         }
     }
