@@ -20,20 +20,21 @@ use super::{LEASE, connect, queue_over};
 use crate::handler::Scripted;
 
 /// What they print of a queue: the command, and parts of its answer.
-const COMMANDS: [(&str, &[&str]); 9] = [
+const COMMANDS: [(&str, &[&str]); 10] = [
     ("queue ls", &["default"]),
-    ("queue inspect default", &["Active", "Archived"]),
+    ("queue inspect default", &["aggregating", "archived"]),
     ("task ls --queue=default --state=pending", &["waits"]),
     ("task ls --queue=default --state=scheduled", &["later"]),
     ("task ls --queue=default --state=retry", &["retried", "not now"]),
     ("task ls --queue=default --state=archived", &["given up", "never"]),
     ("task ls --queue=default --state=completed", &["kept"]),
+    ("group ls --queue=default", &["digest"]),
     ("server ls", &["here"]),
     ("cron ls", &["@every 1h", "report"]),
 ];
 
 /// What asynqmon's page asks for, and parts of the answer.
-const PAGES: [(&str, &[&str]); 9] = [
+const PAGES: [(&str, &[&str]); 10] = [
     ("queues", &["\"queue\":\"default\""]),
     ("queues/default", &["\"active\":1", "\"pending\":1", "\"archived\":1", "\"completed\":1"]),
     ("queues/default/pending_tasks", &["waits"]),
@@ -41,6 +42,7 @@ const PAGES: [(&str, &[&str]); 9] = [
     ("queues/default/retry_tasks", &["retried", "not now"]),
     ("queues/default/archived_tasks", &["given up", "never"]),
     ("queues/default/completed_tasks", &["kept"]),
+    ("queues/default/groups/digest/aggregating_tasks", &["gathered"]),
     ("servers", &["\"host\":\"here\"", "works"]),
     ("scheduler_entries", &["@every 1h", "report"]),
 ];
@@ -57,10 +59,14 @@ async fn the_programs_of_asynq_show_every_state_of_a_task() {
     let (tracker, shutdown) = (TaskTracker::new(), CancellationToken::new());
     at_work(&queue, &tracker, &shutdown).await;
 
-    let address = server.url().trim_start_matches("redis://").trim_end_matches('/').to_owned();
+    let url = server.url();
+    let place = url.trim_start_matches("redis://:").trim_end_matches('/');
+    let (password, address) = place.split_once('@').expect("a server with a password");
+    let place = [password, address].map(str::to_owned);
     let shown = tokio::task::spawn_blocking(move || {
-        by_the_command_line(&address);
-        by_asynqmon(&address);
+        let [password, address] = &place;
+        by_the_command_line(address, password);
+        by_asynqmon(address, password);
     });
     shown.await.unwrap();
     shutdown.cancel();
@@ -84,6 +90,7 @@ async fn one_of_each(queue: &RedisTaskQueue) {
         assert!(done.unwrap());
     }
     queue.enqueue(task("later").due(hour)).await.unwrap();
+    queue.enqueue(task("gathered").group("digest")).await.unwrap();
 }
 
 /// A worker with a task that does not end, and a schedule; then one more task that waits.
@@ -111,22 +118,23 @@ async fn at_work(queue: &Arc<RedisTaskQueue>, tracker: &TaskTracker, shutdown: &
     queue.enqueue(task("waits")).await.unwrap();
 }
 
-fn by_the_command_line(address: &str) {
+fn by_the_command_line(address: &str, password: &str) {
     for (command, parts) in COMMANDS {
         shown(command, parts, || {
             let mut asynq = Command::new("asynq");
-            let output = asynq.args(["--uri", address]).args(command.split(' ')).output().unwrap();
+            asynq.args(["--uri", address, "--password", password]);
+            let output = asynq.args(command.split(' ')).output().unwrap();
             let [said, refused] = [output.stdout, output.stderr].map(String::from_utf8);
             said.unwrap() + &refused.unwrap()
         });
     }
 }
 
-fn by_asynqmon(address: &str) {
+fn by_asynqmon(address: &str, password: &str) {
     let port = free_port().to_string();
     let mut asynqmon = Command::new("asynqmon");
-    asynqmon.args(["--port", &port, "--redis-addr", address]).stderr(Stdio::null());
-    let _running = Running(asynqmon.stdout(Stdio::null()).spawn().unwrap());
+    asynqmon.args(["--port", &port, "--redis-addr", address, "--redis-password", password]);
+    let _running = Running(asynqmon.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
     for (page, parts) in PAGES {
         shown(page, parts, || get(&port, page).unwrap_or_default());
     }
