@@ -4,7 +4,8 @@ mod firing; // start here: what a queue is offered
 mod schedule;
 #[cfg(feature = "cron")]
 mod calendar;
-#[cfg(all(test, feature = "cron"))]
+#[cfg(feature = "cron")]
+#[cfg(test)]
 mod calendar_tests;
 mod entry;
 mod watch;
