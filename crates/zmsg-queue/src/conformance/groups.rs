@@ -35,6 +35,7 @@ macro_rules! task_groups_conformance {
         $crate::task_queue_conformance! { @promises $harness,
             a_task_with_a_group_waits_for_the_others,
             a_task_joins_its_group_when_it_is_due,
+            a_task_joins_its_group_in_a_paused_queue_too,
             a_group_is_closed_by_its_rules,
             a_closed_set_takes_the_first_and_leaves_the_rest,
             groups_are_apart,
@@ -140,6 +141,19 @@ pub async fn a_task_joins_its_group_when_it_is_due(harness: &impl GroupsHarness)
     let second = close(&*queue, &rules()).await.expect("ripe");
     assert_eq!(members(&second), [later.id]);
     assert_eq!(second.members[0].joined, later.due);
+}
+
+/// So does one in a queue that is paused, of which nobody leases.
+pub async fn a_task_joins_its_group_in_a_paused_queue_too(harness: &impl GroupsHarness) {
+    let queue = harness.open_grouped(Limits::WIDE).await;
+    let later = due_at(harness.clock().wall() + 20 * S).group(GROUP);
+    queue.enqueue(later.clone()).await.expect("enqueue");
+    queue.pause("default").await.expect("pause");
+    harness.clock().advance(20 * S);
+    assert_eq!(ripe(&*queue).await, (vec![], Some(seconds(10))));
+    harness.clock().advance(10 * S);
+    let closed = close(&*queue, &rules()).await.expect("ripe");
+    assert_eq!(members(&closed), [later.id]);
 }
 
 /// By size, by the time since the last one joined, and by the time since the first did; never earlier.

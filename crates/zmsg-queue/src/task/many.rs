@@ -36,7 +36,13 @@ where
     // The next one last.
     let mut parts: Vec<Vec<NewTask>> = tasks.chunks(PART).rev().map(<[_]>::to_vec).collect();
     let mut is_full = false;
+    let mut away: Option<Error> = None;
     while let Some(mut part) = parts.pop() {
+        // Those behind would overtake the ones before, and wait for nothing.
+        if let Some(error) = &away {
+            answers.extend(part.iter().map(|_| Err(error.clone())));
+            continue;
+        }
         let refused = match queue.enqueue_all(part.clone()).await {
             Ok(of_part) => {
                 answers.extend(of_part.into_iter().map(Ok));
@@ -49,6 +55,7 @@ where
         if part.len() == 1 || !may_be_for_one(&refused) || (is_bound && is_full) {
             is_full |= is_bound;
             answers.extend(part.iter().map(|_| Err(refused.clone())));
+            away = is_of_the_queue(&refused).then_some(refused);
             continue;
         }
         let behind = part.split_off(part.len() / 2);
@@ -62,6 +69,12 @@ fn may_be_for_one(refused: &Error) -> bool {
     use ErrorKind::{InvalidData, InvalidInput, Overloaded, Unsupported};
     let kinds = [InvalidData, InvalidInput, Overloaded, Unsupported];
     kinds.contains(&refused.kind()) && !refused.is_outcome_unknown()
+}
+
+/// Whether the queue is away, or nobody knows what became of the tasks.
+fn is_of_the_queue(refused: &Error) -> bool {
+    use ErrorKind::{Closed, Timeout, Unavailable};
+    [Closed, Timeout, Unavailable].contains(&refused.kind()) || refused.is_outcome_unknown()
 }
 
 fn unanswered() -> Error {

@@ -101,7 +101,7 @@ impl TaskQueue for MemoryTaskQueue {
 
     async fn enqueue_firing(&self, firing: Firing) -> Result<Enqueued> {
         firing.check()?;
-        firing.task().check_for("memory")?;
+        firing.task().check_for_memory("memory")?;
         let answer = self.open()?.fire(firing, self.clock.wall())?;
         self.told(answer == Enqueued::Accepted);
         Ok(answer)

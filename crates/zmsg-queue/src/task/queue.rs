@@ -97,7 +97,8 @@ pub trait TaskQueue: fmt::Debug + Send + Sync + 'static {
     ///
     /// The tasks may be for several queues; those of one are taken in their order. At the bound the first are
     /// taken, as far as there is room, and those behind are not looked at one by one: a duplicate among them
-    /// may be `Overloaded` too.
+    /// may be `Overloaded` too. Behind a failure of the queue none is tried. A task of a lane that is refused
+    /// keeps no later one of its lane out: [`enqueue_all`](Self::enqueue_all) is for those.
     ///
     /// # Cancel safety
     /// Dropping the future leaves each of the tasks accepted or not; ask again with the same ids.

@@ -48,7 +48,8 @@ pub struct GroupWorkerOptions {
     pub concurrency: usize,
     /// The pauses before a group is tried again whose aggregation failed.
     pub backoff: Backoff,
-    /// The longest pause between two looks at the groups: how late a group may be found full.
+    /// The longest pause between two looks at the groups. A look ends with the last aggregation that it began: a
+    /// group may be found full as late as that, and an aggregator that hangs holds up the others for `lease`.
     pub poll_max: Duration,
     /// How long a stopping worker waits for aggregations that go on.
     pub drain: Duration,
@@ -156,32 +157,38 @@ impl GroupWorker {
 
     /// Closes and aggregates what is ripe; how long to wait for more.
     async fn look(&self, shutdown: &CancellationToken) -> Result<Duration> {
-        let mut pause = self.options.poll_max;
+        let (mut pause, mut refused) = (self.options.poll_max, None);
+        // All queues have their turn before an error of one ends the look.
         for queue in &self.options.queues {
-            let reopened = self.queue.reopen_overdue(queue).await?;
-            if reopened > 0 {
-                tracing::warn!(
-                    queue,
-                    reopened,
-                    "tasks whose aggregation never ended are in their groups again"
-                );
+            match self.look_at(queue, shutdown).await {
+                Ok(next) => pause = next.min(pause),
+                Err(error) if error.kind() == ErrorKind::Closed => return Err(error),
+                Err(error) => refused = Some(error),
             }
-            let ripe = self.queue.ripe_groups(queue, &self.options.rules).await?;
-            pause = ripe.next.map_or(pause, |next| next.min(pause));
-            let mut calls: Vec<BoxFuture<'_, Result<bool>>> = Vec::new();
-            for group in ripe.names {
-                if !self.rests(queue, &group) {
-                    calls.push(self.aggregate_all(queue, group, shutdown).boxed());
-                }
+        }
+        refused.map_or(Ok(pause), Err)
+    }
+
+    async fn look_at(&self, queue: &str, shutdown: &CancellationToken) -> Result<Duration> {
+        let reopened = self.queue.reopen_overdue(queue).await?;
+        if reopened > 0 {
+            tracing::warn!(queue, reopened, "what was never aggregated is in its groups again");
+        }
+        let ripe = self.queue.ripe_groups(queue, &self.options.rules).await?;
+        let mut pause = ripe.next.unwrap_or(self.options.poll_max);
+        let mut calls: Vec<BoxFuture<'_, Result<bool>>> = Vec::new();
+        for group in ripe.names {
+            if !self.rests(queue, &group) {
+                calls.push(self.aggregate_all(queue, group, shutdown).boxed());
             }
-            let at_a_time = self.options.concurrency.max(1);
-            let results: Vec<Result<bool>> =
-                stream::iter(calls).buffer_unordered(at_a_time).collect().await;
-            // All had their turn before an error of one ends the look.
-            for is_more in results {
-                if is_more? {
-                    pause = Duration::ZERO;
-                }
+        }
+        let at_a_time = self.options.concurrency.max(1);
+        let results: Vec<Result<bool>> =
+            stream::iter(calls).buffer_unordered(at_a_time).collect().await;
+        // So have all groups.
+        for is_more in results {
+            if is_more? {
+                pause = Duration::ZERO;
             }
         }
         Ok(pause)

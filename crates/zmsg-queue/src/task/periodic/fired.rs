@@ -28,9 +28,16 @@ impl Fired {
         self.new.notify_one();
     }
 
-    pub(in crate::task) fn take(&self) -> Vec<(String, TaskId, UnixMillis)> {
+    pub(in crate::task) fn first(&self) -> Option<(String, TaskId, UnixMillis)> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).front().cloned()
+    }
+
+    /// Forgets the first, if it is still this one.
+    pub(in crate::task) fn shown(&self, id: TaskId) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut *waiting).into()
+        if waiting.front().is_some_and(|(_, first, _)| *first == id) {
+            waiting.pop_front();
+        }
     }
 
     pub(in crate::task) async fn changed(&self) {

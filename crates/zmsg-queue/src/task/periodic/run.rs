@@ -27,8 +27,9 @@ use crate::task::worker::will_not_go_away;
 /// - A moment that comes while no node runs fires if one starts within a minute; else it is
 ///   [missed](super::Missed). So is one that the clock of a node leaps over by more than a minute, as far as this node is
 ///   concerned. A leap is noticed within five seconds.
-/// - A node whose clock is ahead of the queue's waits until the moment has come there (to a
-///   second); one whose clock is behind comes late, and finds that others have fired.
+/// - A node whose clock is ahead of the queue's waits until the moment has come there (to a second), and fires
+///   less often what comes more often than that; one whose clock is behind comes late, and finds that others have
+///   fired.
 /// - A task that no queue takes, or whose maker panics, costs its firing, and an error in the log.
 ///
 /// ```
@@ -90,7 +91,8 @@ impl PeriodicTasks {
     /// Fires entries until `shutdown`.
     ///
     /// # Errors
-    /// One of the queue that will not go away: it was closed, its table is missing, a right is wanting.
+    /// One of the queue that will not go away: it was closed; or, when an entry begins, its table is missing or
+    /// a right is wanting.
     ///
     /// # Cancel safety
     /// Dropping the future may leave a firing enqueued or not. Where it is not, another node fires it, or this
@@ -123,6 +125,9 @@ impl PeriodicTasks {
                     let left = moment.saturating_sub(self.clock.wall());
                     // No spinning, whatever the clock does.
                     sleep(Duration::from_millis(left.max(1)).min(LOOK)).await;
+                    if watch.is_ahead() {
+                        watch = self.begin(line).await?;
+                    }
                 }
                 Next::Missed { last } => {
                     tracing::warn!(entry = line.task.name(), last, "a periodic task was missed");
@@ -165,7 +170,8 @@ impl PeriodicTasks {
                     last.into_iter().for_each(|last| watch.has_fired(last));
                     return Ok(watch);
                 }
-                Err(error) if is_final(&error) => return Err(error),
+                // No task is in the question: what is refused is refused to all.
+                Err(error) if will_not_go_away(&error) => return Err(error),
                 Err(error) => {
                     failures += 1;
                     tracing::warn!(%error, failures, "could not ask when a periodic task fired");
@@ -214,7 +220,9 @@ impl PeriodicTasks {
             if !watch.look(now) {
                 return Ok(false);
             }
-            if is_of_the_task(&error) || now >= lost_from {
+            // By the clock of the queue, which decides, the next one has not come either.
+            let is_early = error.kind() == ErrorKind::Conflict && error.is_temporary();
+            if is_of_the_task(&error) || (now >= lost_from && !is_early) {
                 tracing::error!(%error, entry = name, moment, "the firing of a periodic task is lost");
                 line.note(|entry| entry.lost += 1);
                 return Ok(true);
@@ -224,7 +232,8 @@ impl PeriodicTasks {
             }
             failures += 1;
             tracing::warn!(%error, entry = name, moment, failures, "could not fire a periodic task");
-            let left = Duration::from_millis(lost_from - now);
+            let left = lost_from.checked_sub(now).filter(|left| *left > 0);
+            let left = left.map_or(Duration::MAX, Duration::from_millis);
             sleep(self.backoff.delay(failures).min(left)).await;
         }
     }

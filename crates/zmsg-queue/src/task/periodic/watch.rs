@@ -52,6 +52,11 @@ impl Watch {
         !went_back
     }
 
+    /// Whether what was recorded is ahead of time: somebody may take that away.
+    pub(super) fn is_ahead(&self) -> bool {
+        self.decided > self.looked.saturating_add(LATE_MAX)
+    }
+
     /// Notes that the moments up to this one are decided.
     pub(super) fn decide(&mut self, moment: UnixMillis) {
         self.decided = self.decided.max(moment);
@@ -150,6 +155,15 @@ mod tests {
         assert!(watch.look(1_001 * HOUR + 50_000));
         let fire = Next::Fire { moment: 1_001 * HOUR, missed: false };
         assert_eq!(watch.next(&hourly(Missed::Skip)), fire);
+    }
+
+    #[test]
+    fn only_a_record_of_a_wrong_clock_is_ahead() {
+        assert!(
+            !watch(NOW, NOW + 1_000).is_ahead(),
+            "fired by a node whose clock is a little ahead"
+        );
+        assert!(watch(NOW, NOW + HOUR).is_ahead());
     }
 
     #[test]

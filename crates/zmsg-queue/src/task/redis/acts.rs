@@ -32,7 +32,7 @@ impl RedisTaskQueue {
             let all = act_keys(&keys, &seen);
             match self.redis.script::<i8>(&scripts::RUN_NOW, &all, &args).await? {
                 1 => return Ok(Act::Done),
-                -1 => return Err(self.full()),
+                -1 if self.sweep_grouped(&keys).await? == 0 => return Err(self.full()),
                 _ => {}
             }
         }

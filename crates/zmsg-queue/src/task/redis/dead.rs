@@ -143,7 +143,11 @@ impl RedisTaskQueue {
             all.extend([keys.lane(&lane), keys.behind(), keys.lanes(), keys.numbers()]);
         }
         let args = (self.now(), &text, message.write(), self.options.tasks_max);
-        match self.redis.script::<i8>(&scripts::RETRY_DEAD, &all, &args).await? {
+        let mut answer: i8 = self.redis.script(&scripts::RETRY_DEAD, &all, &args).await?;
+        if answer == -1 && self.sweep_grouped(&keys).await? > 0 {
+            answer = self.redis.script(&scripts::RETRY_DEAD, &all, &args).await?;
+        }
+        match answer {
             -1 => Err(self.full()),
             brought_back => Ok(brought_back == 1),
         }
@@ -167,7 +171,8 @@ impl RedisTaskQueue {
         ask.cmd("HMGET").arg(keys.task(&text)).arg(&["state", "msg"]);
         ask.zscore(keys.due(), &text);
         ask.zscore(keys.behind(), &text);
-        let (fields, due, behind): (Standing, Option<u64>, Option<u64>) =
+        ask.zscore(keys.grouped(), &text);
+        let (fields, due, behind, joined): (Standing, Option<u64>, Option<u64>, Option<u64>) =
             self.redis.pipeline(&ask).await?;
         let (state, message) = fields;
         Ok(match state.as_deref() {
@@ -178,7 +183,7 @@ impl RedisTaskQueue {
                 Some(TaskState::Dead { cause })
             }
             Some("pending" | "scheduled" | "retry" | "aggregating") => {
-                Some(TaskState::Pending { due: due.or(behind).unwrap_or(0) })
+                Some(TaskState::Pending { due: due.or(behind).or(joined).unwrap_or(0) })
             }
             // Kept for those who ask for its result; or gone meanwhile.
             _ => None,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use uuid::Uuid;
-use zmsg_core::Result;
+use zmsg_core::{Error, Result};
 use zmsg_redis::RedisKey;
 use zmsg_redis::redis::{cmd, pipe};
 
@@ -115,8 +115,19 @@ impl RedisTaskQueue {
         let args = (self.now(), group, rules.size(), grace, delay, millis(lease));
         let taken: Vec<(String, u64)> =
             self.redis.script(&scripts::CLOSE_GROUP, &all, &args).await?;
-        let (members, unfit) = self.members(&keys, queue, taken).await?;
-        self.shed(&keys, key, &unfit).await?;
+        let read = async {
+            let (members, unfit) = self.members(&keys, queue, taken).await?;
+            self.shed(&keys, key.clone(), &unfit).await?;
+            Ok::<_, Error>(members)
+        };
+        let members = match read.await {
+            Ok(members) => members,
+            Err(error) => {
+                // Nobody knows the set. Without an answer here too, its deadline puts them back.
+                let _ = self.put_back(&keys, group, key.clone(), false).await;
+                return Err(error);
+            }
+        };
         if members.is_empty() {
             return Ok(None);
         }

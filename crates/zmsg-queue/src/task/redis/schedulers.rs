@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use prost::Message;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use zmsg_core::{Result, TaskId, UnixMillis};
@@ -61,6 +61,8 @@ pub struct RedisSchedulerPresence {
 const BEAT: Duration = Duration::from_secs(10);
 const SHOWN_S: u64 = 20;
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long the goodbye may take.
+const LEAVE_MAX: Duration = Duration::from_secs(1);
 const SCHEDULERS: &str = "asynq:schedulers";
 
 const EVENTS_MAX: i64 = 1_000;
@@ -87,7 +89,8 @@ impl RedisSchedulerPresence {
             () = shutdown.cancelled() => {}
             () = self.show_always() => {}
         }
-        if let Err(error) = self.leave().await {
+        let left = timeout(LEAVE_MAX, self.leave()).await;
+        if let Ok(Err(error)) = left {
             tracing::debug!(%error, "periodic tasks that have gone are shown for some seconds yet");
         }
         Ok(())
@@ -125,8 +128,14 @@ impl RedisSchedulerPresence {
         all.expire(&self.key, SHOWN_S.cast_signed()).ignore();
         let _: () = self.queue.redis.pipeline(&all).await?;
         self.list(now / 1_000).await?;
-        for (entry, id, at) in self.agenda.firings().take() {
+        self.tell().await
+    }
+
+    /// Adds what was enqueued to the histories. What could not be is tried again.
+    async fn tell(&self) -> Result<()> {
+        while let Some((entry, id, at)) = self.agenda.firings().first() {
             self.record(&entry, id, at).await?;
+            self.agenda.firings().shown(id);
         }
         Ok(())
     }
@@ -156,10 +165,7 @@ impl RedisSchedulerPresence {
     async fn leave(&self) -> Result<()> {
         let _: u64 = self.queue.redis.query(cmd("ZREM").arg(SCHEDULERS).arg(&self.key)).await?;
         let _: u64 = self.queue.redis.query(cmd("DEL").arg(&self.key)).await?;
-        for (entry, id, at) in self.agenda.firings().take() {
-            self.record(&entry, id, at).await?;
-        }
-        Ok(())
+        self.tell().await
     }
 }
 

@@ -24,11 +24,14 @@ WHERE zmsg_periodic.moment_ms < excluded.moment_ms";
 
 const FORGET: &str = "DELETE FROM zmsg_periodic WHERE queue = ? AND moment_ms < ?";
 
-const HAS_ROOM_POSTGRES: &str =
-    "SELECT 1 WHERE ?::bigint >= (SELECT count(*) FROM zmsg_periodic WHERE queue = ?)";
+// Only a new entry needs room.
+const HAS_ROOM_POSTGRES: &str = "\
+SELECT 1 WHERE EXISTS (SELECT 1 FROM zmsg_periodic WHERE queue = ? AND entry = ?)
+  OR ?::bigint > (SELECT count(*) FROM zmsg_periodic WHERE queue = ?)";
 
-const HAS_ROOM_SQLITE: &str =
-    "SELECT 1 WHERE ? >= (SELECT count(*) FROM zmsg_periodic WHERE queue = ?)";
+const HAS_ROOM_SQLITE: &str = "\
+SELECT 1 WHERE EXISTS (SELECT 1 FROM zmsg_periodic WHERE queue = ? AND entry = ?)
+  OR ? > (SELECT count(*) FROM zmsg_periodic WHERE queue = ?)";
 
 const FIND: &str = "SELECT moment_ms FROM zmsg_periodic WHERE queue = ? AND entry = ?";
 
@@ -77,12 +80,13 @@ impl SqlTaskQueue {
         let has_come = Statement::query(has_come, vec![early, self.now().bind]);
         let record = vec![queue.into(), entry.into(), moment(firing.moment())];
         let old = moment(firing.moment().saturating_sub(Firing::KEPT_MS));
-        let has_room = Statement::query(has_room, vec![Firing::ENTRIES_MAX.into(), queue.into()]);
+        let room = vec![queue.into(), entry.into(), Firing::ENTRIES_MAX.into(), queue.into()];
+        let has_room = Statement::query(has_room, room);
         vec![
             Step::must(has_come, Expect::Returns(1), EARLY),
-            Step::must(Statement::new(RECORD, record), Expect::Exactly(1), FIRED),
             Step::any(Statement::new(FORGET, vec![queue.into(), old])),
             Step::must(has_room, Expect::Returns(1), MANY),
+            Step::must(Statement::new(RECORD, record), Expect::Exactly(1), FIRED),
         ]
     }
 

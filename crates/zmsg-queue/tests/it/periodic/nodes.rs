@@ -82,6 +82,12 @@ async fn a_database_remembers_so_many_entries() {
         );
         store.execute(&fill).await.unwrap();
         super::nodes::is_full(&*queue).await;
+        // As two nodes leave it that remember the last two at one time.
+        let one_more = "INSERT INTO zmsg_periodic VALUES ('default', 'one more', 5)";
+        crate::db::run(&store, &[one_more]).await;
+        let known = queue.enqueue_firing(Firing::new("entry 2", 9, task())).await;
+        assert_eq!(known.unwrap(), Enqueued::Accepted);
+        crate::db::run(&store, &["DELETE FROM zmsg_periodic WHERE entry = 'one more'"]).await;
         let one_less = "DELETE FROM zmsg_periodic WHERE entry = 'entry 7'";
         crate::db::run(&store, &[one_less]).await;
         let fired = queue.enqueue_firing(Firing::new("new", 9, task())).await;

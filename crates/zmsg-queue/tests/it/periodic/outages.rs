@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use zmsg_core::{Clock as _, ErrorKind, TaskId};
-use zmsg_queue::{Missed, NewTask, PeriodicTask, Schedule, TaskQueue as _};
+use zmsg_queue::{Enqueued, Firing, Missed, NewTask, PeriodicTask, Schedule, TaskQueue as _};
 
 use super::{DAY, HOUR, World, hourly, telling};
 
@@ -118,6 +118,28 @@ async fn a_node_whose_clock_was_a_year_ahead_goes_on_when_it_is_set_right() {
         assert_eq!(world.after(DAY).await.len(), 24);
         node.stop().await;
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_often_fires_on_a_node_whose_clock_is_far_ahead_too() {
+    let world = World::new();
+    let node = world.start(telling("often", Duration::from_secs(5)));
+    node.clock.set_on(30_000);
+    world.after(Duration::from_secs(60)).await;
+    let fired = world.after(Duration::from_secs(60)).await;
+    // The latest that has come by its clock, each time that the queue's has come to it.
+    assert!((1..=3).contains(&fired.len()), "{fired:?}");
+    assert!(fired.iter().all(|moment| *moment <= world.clock.wall() + 1_000), "{fired:?}");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_firing_may_join_a_group() {
+    let world = World::new();
+    let task = NewTask::new(TaskId::generate(), "report", "").group("reports");
+    let firing = Firing::new("a", world.clock.wall(), task);
+    assert_eq!(world.queue.enqueue_firing(firing).await.unwrap(), Enqueued::Accepted);
+    assert!(world.due().await.is_empty(), "it waits for the others");
 }
 
 #[tokio::test(start_paused = true)]

@@ -148,7 +148,8 @@ impl Table {
     ) -> Result<bool> {
         let id = aggregate.id;
         let Some(set) = self.groups.closed.get(&closed.set) else {
-            return Ok(self.live.get(&id).is_some_and(|it| it.made_of == Some(closed.set)));
+            let known = self.live.get(&id).or_else(|| self.dead.get(&id).map(|it| &it.entry));
+            return Ok(known.is_some_and(|it| it.made_of == Some(closed.set)));
         };
         if self.knows(id) {
             return Err(refused(closed, id, ID_TAKEN));

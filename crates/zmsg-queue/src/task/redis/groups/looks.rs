@@ -16,6 +16,9 @@ use crate::task::redis::keys::Keys;
 /// Groups that one round trip asks about.
 const AT_ONCE: usize = 500;
 
+/// So many pages of tasks that are due are looked through at a time; a lease finds those behind them.
+const PAGES: usize = 10;
+
 /// How many are in a group, its first and its last, each with the second in which it joined.
 type Ends = (u64, Vec<(String, u64)>, Vec<(String, u64)>);
 
@@ -35,6 +38,7 @@ impl RedisTaskQueue {
 
     pub(super) async fn find_ripe(&self, queue: &str, rules: &GroupRules) -> Result<RipeGroups> {
         let keys = Keys::of(queue);
+        self.gather(&keys).await?;
         let mut ripe = RipeGroups::default();
         let names: Vec<String> = self.group_names(&keys).await?.into_iter().collect();
         if names.is_empty() {
@@ -52,6 +56,36 @@ impl RedisTaskQueue {
             }
         }
         Ok(ripe)
+    }
+
+    /// Lets tasks join their groups that are due, also where nobody leases: the queue is paused, or has no
+    /// worker of its own.
+    async fn gather(&self, keys: &Keys) -> Result<()> {
+        let now_s = self.count(keys).await?.now / 1_000;
+        for set in [keys.scheduled(), keys.retry()] {
+            let mut others = 0;
+            for _ in 0..PAGES {
+                let mut ask = cmd("ZRANGE");
+                ask.arg(&set).arg("-inf").arg(now_s).arg("BYSCORE");
+                ask.arg("LIMIT").arg(others).arg(AT_ONCE);
+                let page: Vec<String> = self.redis.query(&ask).await?;
+                if page.is_empty() {
+                    break;
+                }
+                let mut ask = pipe();
+                page.iter().for_each(|text| _ = ask.hget(keys.task(text), "group"));
+                let groups: Vec<Option<String>> = self.redis.pipeline(&ask).await?;
+                let found = page.len();
+                let joining: Vec<_> = page
+                    .into_iter()
+                    .zip(groups)
+                    .filter_map(|(text, group)| Some((text, group.filter(|it| !it.is_empty())?)))
+                    .collect();
+                others += found - joining.len();
+                self.join_groups(keys, &joining).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The names of all groups, read by pages.

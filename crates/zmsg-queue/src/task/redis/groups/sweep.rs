@@ -19,8 +19,12 @@ const SWEEPS_WHEN_FULL: usize = 8;
 impl RedisTaskQueue {
     /// Forgets some tasks that others have aggregated; how many. Asked for when the queue is full.
     pub(in crate::task::redis) async fn sweep_grouped(&self, keys: &Keys) -> Result<u64> {
+        self.sweep_times(keys, SWEEPS_WHEN_FULL).await
+    }
+
+    async fn sweep_times(&self, keys: &Keys, times: usize) -> Result<u64> {
         let mut dropped = 0;
-        for _ in 0..SWEEPS_WHEN_FULL {
+        for _ in 0..times {
             let sample = self.sample(keys).await?;
             let gone = self.sweep(keys, &sample).await?;
             if gone == 0 {
@@ -33,14 +37,12 @@ impl RedisTaskQueue {
 
     /// The same now and then, when so many tasks have joined groups.
     pub(in crate::task::redis) async fn sweep_grouped_at_times(&self, keys: &Keys, joined: usize) {
-        if joined == 0 || fastrand::usize(..SWEPT_EVERY) >= joined {
+        let one_more = fastrand::usize(..SWEPT_EVERY) < joined % SWEPT_EVERY;
+        let sweeps = joined / SWEPT_EVERY + usize::from(one_more);
+        if sweeps == 0 {
             return;
         }
-        let swept = async {
-            let sample = self.sample(keys).await?;
-            self.sweep(keys, &sample).await
-        };
-        match swept.await {
+        match self.sweep_times(keys, sweeps).await {
             Ok(dropped) => tracing::debug!(dropped, "swept tasks that others have aggregated"),
             // The tasks are accepted: a later enqueue sweeps.
             Err(error) => {

@@ -33,7 +33,9 @@ if accepted ~= 1 then
 end
 redis.call('HSET', aggregate, 'zmsg_set', ARGV[2])
 for at = 1, count do
-  redis.call('DEL', KEYS[3 + at])
+  if redis.call('HGET', KEYS[3 + at], 'state') == 'aggregating' then
+    redis.call('DEL', KEYS[3 + at])
+  end
   redis.call('ZREM', grouped, ARGV[2 + at])
 end
 redis.call('DEL', set)

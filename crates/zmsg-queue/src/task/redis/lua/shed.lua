@@ -8,7 +8,8 @@ for at = 5, #KEYS do
   local id, message = ARGV[(at - 4) * 2], ARGV[(at - 4) * 2 + 1]
   if redis.call('ZREM', set, id) == 1 then
     redis.call('ZREM', grouped, id)
-    if redis.call('EXISTS', KEYS[at]) == 1 then
+    -- Somebody may have enqueued another task of its id.
+    if redis.call('HGET', KEYS[at], 'state') == 'aggregating' then
       redis.call('ZADD', archived, math.floor(now / 1000), id)
       redis.call('HSET', KEYS[at], 'msg', message, 'state', 'archived', 'zmsg_died', now)
     end
