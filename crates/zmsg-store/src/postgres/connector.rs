@@ -172,7 +172,7 @@ pub(super) enum Driver {
     ),
 }
 
-/// The settings that bound every statement, each as `;SET …` or `;SET LOCAL …`.
+/// The settings that every statement counts on, each as `;SET …` or `;SET LOCAL …`.
 fn settings(options: &PostgresOptions, set: &str) -> String {
     let mut text = String::new();
     for (name, limit) in [
@@ -185,5 +185,8 @@ fn settings(options: &PostgresOptions, set: &str) -> String {
     }
     // The lexer that finds the binds reads strings as the standard does.
     let _ = write!(text, "{set}standard_conforming_strings = on");
+    // A statement by itself has no BEGIN that says so. Lanes look, behind a lock, for those before them: in an
+    // older snapshot they would not find them.
+    let _ = write!(text, "{set}default_transaction_isolation = 'read committed'");
     text
 }

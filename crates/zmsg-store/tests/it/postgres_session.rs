@@ -72,6 +72,19 @@ async fn settings_of_a_transaction_end_with_it() {
 }
 
 #[tokio::test]
+async fn a_statement_by_itself_sees_what_was_committed_whatever_the_database_is_set_to() {
+    let Some(database) = Postgres::fresh().await else { return };
+    let store = database.store().await;
+    let name = database.0.name();
+    let set =
+        format!("ALTER DATABASE {name} SET default_transaction_isolation = 'repeatable read'");
+    run(&store, &set).await;
+    let store = database.store().await;
+    let level = one(&store, "SELECT current_setting('transaction_isolation')").await;
+    assert_eq!(level, Value::from("read committed"));
+}
+
+#[tokio::test]
 async fn an_order_not_to_write_is_respected_and_its_end_noticed() {
     let Some(database) = Postgres::fresh().await else { return };
     let store = database.store().await;
