@@ -36,8 +36,7 @@ impl Rows {
     }
 
     fn entry() -> Entry {
-        let never = Millis::MAX;
-        Entry { value: Some(Bytes::from_static(&[7; 100])), deadline: never, epoch: 0 }
+        Entry { value: Some(value()), deadline: Millis::MAX, epoch: 0 }
     }
 
     fn weight(&self) -> u64 {
@@ -45,57 +44,56 @@ impl Rows {
     }
 }
 
-fn through(rows: &'static Rows, cache: impl LocalCache) -> Ask {
+fn value() -> Bytes {
+    Bytes::from_static(&[7; 100])
+}
+
+/// Asks a cache by how it is asked, and puts in by how that is done.
+fn asking<C: 'static, R>(
+    rows: &'static Rows,
+    cache: C,
+    has: impl Fn(&C, &Key) -> bool + 'static,
+    insert: impl Fn(&C, Key) -> R + 'static,
+) -> Ask {
     Box::new(move |row| {
         let key = &rows.0[row];
-        let hit = cache.get(key.as_str()).is_some();
+        let hit = has(&cache, key);
         if !hit {
-            cache.insert(key, Rows::entry()).unwrap();
+            insert(&cache, key.clone());
         }
         hit
     })
 }
 
+fn through(rows: &'static Rows, cache: impl LocalCache) -> Ask {
+    let insert = |cache: &_, key: Key| LocalCache::insert(cache, &key, Rows::entry()).unwrap();
+    asking(rows, cache, |cache, key| cache.get(key.as_str()).is_some(), insert)
+}
+
 /// All ways, each with an empty cache of so many entries.
 fn ways(rows: &'static Rows, entries: usize) -> Vec<(&'static str, Ask)> {
     let bytes = entries as u64 * rows.weight();
-    let value = || Rows::entry().value.unwrap();
-    let quick = quick_cache::sync::Cache::<Key, Bytes>::new(entries);
-    let moka = moka::sync::Cache::<Key, Bytes>::new(entries as u64);
-    let stretto =
-        stretto::Cache::<Key, Bytes>::new(10 * entries, entries as i64).expect("its threads");
-    let bare_quick = move |row: usize| {
-        let key = &rows.0[row];
-        let hit = quick.get(key.as_str()).is_some();
-        if !hit {
-            quick.insert(key.clone(), value());
-        }
-        hit
-    };
-    let bare_moka = move |row: usize| {
-        let key = &rows.0[row];
-        let hit = moka.get(key.as_str()).is_some();
-        if !hit {
-            moka.insert(key.clone(), value());
-        }
-        hit
-    };
-    let bare_stretto = move |row: usize| {
-        let key = &rows.0[row];
-        let hit = stretto.get(key.as_str()).is_some();
-        if !hit {
-            stretto.insert(key.clone(), value(), 1);
-        }
-        hit
-    };
+    let quick = quick_cache::sync::Cache::new(entries);
+    let quick =
+        asking(rows, quick, |it, key| it.get(key).is_some(), |it, key| it.insert(key, value()));
+    let moka = moka::sync::Cache::new(entries as u64);
+    let moka =
+        asking(rows, moka, |it, key| it.get(key).is_some(), |it, key| it.insert(key, value()));
+    let stretto = stretto::Cache::new(10 * entries, entries as i64).expect("its threads");
+    let stretto = asking(
+        rows,
+        stretto,
+        |it, key| it.get(key).is_some(),
+        |it, key| it.insert(key, value(), 1),
+    );
     let over_stretto = StrettoCache::new(bytes, entries).expect("its threads");
     vec![
         ("zmsg", through(rows, QuickCache::new(bytes, entries))),
         ("zmsg over moka", through(rows, MokaCache::new(bytes))),
         ("zmsg over stretto", through(rows, over_stretto)),
-        ("quick_cache", Box::new(bare_quick)),
-        ("moka", Box::new(bare_moka)),
-        ("stretto", Box::new(bare_stretto)),
+        ("quick_cache", quick),
+        ("moka", moka),
+        ("stretto", stretto),
     ]
 }
 
@@ -105,15 +103,19 @@ fn measure(figures: &mut Figures, name: &str, rows: usize, streams: &[Vec<u32>],
     let rows = Rows::of(rows);
     for entries in each {
         let case = Case::new(name).at("entries", *entries as u64);
-        let mut samples = std::collections::BTreeMap::<&str, Vec<f64>>::new();
+        let mut all: Vec<(&str, Vec<f64>)> = Vec::new();
         for stream in streams {
-            for (who, mut ask) in ways(rows, *entries) {
+            for (place, (who, mut ask)) in ways(rows, *entries).into_iter().enumerate() {
                 let hits = stream.iter().filter(|row| ask(**row as usize)).count();
-                samples.entry(who).or_default().push(100.0 * hits as f64 / stream.len() as f64);
+                let share = 100.0 * hits as f64 / stream.len() as f64;
+                match all.get_mut(place) {
+                    Some((_, samples)) => samples.push(share),
+                    None => all.push((who, vec![share])),
+                }
             }
         }
-        for (who, _) in ways(rows, 1_000) {
-            figures.record(&case, who, Unit::Percent, samples[who].clone());
+        for (who, samples) in all {
+            figures.record(&case, who, Unit::Percent, samples);
         }
     }
 }

@@ -69,14 +69,16 @@ pub(crate) fn build_example(name: &str, features: &[&str], profile: Profile) -> 
     line.run()?;
     // Nothing is left to build: this asks only where the program went.
     let messages = line.with(["--quiet", "--message-format=json"]).read()?;
-    executable(name, &String::from_utf8_lossy(&messages)).context("cargo does not name the example")
+    executable("example", name, &String::from_utf8_lossy(&messages))
+        .context("cargo does not name the example")
 }
 
-/// The program among cargo's messages, one in JSON a line.
-fn executable(name: &str, messages: &str) -> Option<PathBuf> {
+/// The program of a target among cargo's messages, one in JSON a line.
+pub(crate) fn executable(kind: &str, name: &str, messages: &str) -> Option<PathBuf> {
     messages.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_wanted = message["target"]["name"] == name;
+        let target = &message["target"];
+        let is_wanted = target["name"] == name && target["kind"][0] == kind;
         message["executable"].as_str().filter(|_| is_wanted).map(PathBuf::from)
     })
 }
@@ -162,9 +164,11 @@ mod tests {
         let messages = concat!(
             r#"{"reason":"compiler-artifact","target":{"name":"zmsg"},"executable":null}"#,
             "\nnot json\n",
-            r#"{"reason":"compiler-artifact","target":{"name":"feed"},"executable":"/t/feed"}"#,
+            r#"{"target":{"name":"feed","kind":["bench"]},"executable":"/t/other"}"#,
+            "\n",
+            r#"{"target":{"name":"feed","kind":["example"]},"executable":"/t/feed"}"#,
         );
-        assert_eq!(executable("feed", messages), Some(PathBuf::from("/t/feed")));
-        assert_eq!(executable("feed", ""), None);
+        assert_eq!(executable("example", "feed", messages), Some(PathBuf::from("/t/feed")));
+        assert_eq!(executable("example", "feed", ""), None);
     }
 }

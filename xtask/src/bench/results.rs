@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::figures::{Figure, LeftOut};
-use crate::shell::{cargo, program};
+use super::targets::metadata;
+use crate::shell::program;
 
 /// The results of one run.
 #[derive(Debug, Serialize, Deserialize)]
@@ -75,8 +76,7 @@ fn path(name: &str) -> Result<PathBuf> {
     let is_name = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let is_good = !name.is_empty() && !name.starts_with('.') && name.chars().all(is_name);
     ensure!(is_good, "`{name}` is no name for results: letters, digits, '-', '_' and '.'");
-    let metadata = cargo("metadata --format-version 1 --no-deps").at_root().read()?;
-    let metadata: serde_json::Value = serde_json::from_slice(&metadata)?;
+    let metadata = metadata()?;
     let target = metadata["target_directory"].as_str().context("cargo names no directory")?;
     Ok(PathBuf::from(target).join("bench").join(format!("{name}.json")))
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::criterion;
 use super::figures::{self, Figure, LeftOut};
+use crate::feed::executable;
 use crate::services::Services;
 use crate::shell::{cargo, root};
 
@@ -22,13 +23,21 @@ pub(super) struct Target {
     program: PathBuf,
 }
 
+/// What cargo knows of the workspace.
+///
+/// # Errors
+/// If it does not tell.
+pub(super) fn metadata() -> Result<Value> {
+    let output = cargo("metadata --format-version 1 --no-deps").at_root().read()?;
+    Ok(serde_json::from_slice(&output)?)
+}
+
 /// The names of all targets that contain one of these; of all without any.
 ///
 /// # Errors
 /// If cargo does not tell.
 pub(super) fn names(only: &[String]) -> Result<Vec<String>> {
-    let metadata = cargo("metadata --format-version 1 --no-deps").at_root().read()?;
-    let metadata: Value = serde_json::from_slice(&metadata)?;
+    let metadata = metadata()?;
     let packages = metadata["packages"].as_array().context("cargo names no packages")?;
     let package = packages.iter().find(|package| package["name"] == PACKAGE);
     let targets = package.and_then(|package| package["targets"].as_array());
@@ -57,20 +66,11 @@ pub(super) fn build(names: &[String], quick: bool) -> Result<Vec<Target>> {
     names
         .iter()
         .map(|name| {
-            let program = program(name, &messages).context("cargo does not name the program")?;
+            let program = executable("bench", name, &messages);
+            let program = program.context("cargo does not name the program")?;
             Ok(Target { name: name.clone(), program })
         })
         .collect()
-}
-
-/// The program among cargo's messages, one in JSON a line.
-fn program(name: &str, messages: &str) -> Option<PathBuf> {
-    messages.lines().find_map(|line| {
-        let message: Value = serde_json::from_str(line).ok()?;
-        let target = &message["target"];
-        let is_wanted = target["name"] == name && target["kind"][0] == "bench";
-        message["executable"].as_str().filter(|_| is_wanted).map(PathBuf::from)
-    })
 }
 
 impl Target {
@@ -112,17 +112,6 @@ impl Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_program_is_that_of_the_target() {
-        let messages = concat!(
-            r#"{"target":{"name":"wal","kind":["lib"]},"executable":"/t/other"}"#,
-            "\nnot json\n",
-            r#"{"target":{"name":"wal","kind":["bench"]},"executable":"/t/wal"}"#,
-        );
-        assert_eq!(program("wal", messages), Some(PathBuf::from("/t/wal")));
-        assert_eq!(program("none", messages), None);
-    }
 
     #[test]
     fn targets_are_chosen_by_parts_of_their_names() {

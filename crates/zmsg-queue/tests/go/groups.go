@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hibiken/asynq"
@@ -43,22 +42,10 @@ func aggregate(redis asynq.RedisConnOpt, queue string, count int) {
 		GroupGracePeriod: time.Second,
 		GroupAggregator:  asynq.GroupAggregatorFunc(join),
 	})
-	done := make(chan struct{})
-	var mutex sync.Mutex
-	seen := 0
-	handle := func(ctx context.Context, task *asynq.Task) error {
-		mutex.Lock()
-		defer mutex.Unlock()
+	serve(server, count, func(_ context.Context, task *asynq.Task) error {
 		fmt.Printf("%s %s\n", task.Type(), task.Payload())
-		seen++
-		if seen == count {
-			close(done)
-		}
 		return nil
-	}
-	fail(server.Start(asynq.HandlerFunc(handle)))
-	<-done
-	server.Shutdown()
+	})
 }
 
 // The groups of a queue, and the members of "mail".

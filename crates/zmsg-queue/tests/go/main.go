@@ -118,21 +118,28 @@ func work(redis asynq.RedisConnOpt, queue string, count int, answer error) {
 		RetryDelayFunc:  func(int, error, *asynq.Task) time.Duration { return time.Second },
 		ShutdownTimeout: 5 * time.Second,
 	})
+	serve(server, count, func(ctx context.Context, task *asynq.Task) error {
+		id, _ := asynq.GetTaskID(ctx)
+		fmt.Printf("%s %s %s\n", id, task.Type(), task.Payload())
+		return answer
+	})
+}
+
+// One task after the other, until so many were seen.
+func serve(server *asynq.Server, count int, handle asynq.HandlerFunc) {
 	done := make(chan struct{})
 	var mutex sync.Mutex
 	seen := 0
-	handle := func(ctx context.Context, task *asynq.Task) error {
+	fail(server.Start(asynq.HandlerFunc(func(ctx context.Context, task *asynq.Task) error {
 		mutex.Lock()
 		defer mutex.Unlock()
-		id, _ := asynq.GetTaskID(ctx)
-		fmt.Printf("%s %s %s\n", id, task.Type(), task.Payload())
+		answer := handle(ctx, task)
 		seen++
 		if seen == count {
 			close(done)
 		}
 		return answer
-	}
-	fail(server.Start(asynq.HandlerFunc(handle)))
+	})))
 	<-done
 	server.Shutdown()
 }

@@ -72,7 +72,7 @@ impl TaskQueue for Flaky {
         unanswered(&self.enqueue_unanswered, self.inner.enqueue(task).await)
     }
     async fn enqueue_all(&self, tasks: Vec<NewTask>) -> Result<Vec<Enqueued>> {
-        self.inner.enqueue_all(tasks).await
+        unanswered(&self.enqueue_unanswered, self.inner.enqueue_all(tasks).await)
     }
     async fn enqueue_firing(&self, firing: Firing) -> Result<Enqueued> {
         if fails(&self.firing_fails) {

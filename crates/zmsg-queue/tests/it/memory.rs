@@ -1,11 +1,14 @@
 //! The memory queue keeps the contract.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
 
 use async_trait::async_trait;
-use zmsg_core::ManualClock;
+use zmsg_core::{ManualClock, TaskId};
 use zmsg_queue::conformance::{Grouped, GroupsHarness, Harness, InspectHarness, Inspected, Limits};
-use zmsg_queue::{MemoryQueueOptions, MemoryTaskQueue, TaskQueue};
+use zmsg_queue::{MemoryQueueOptions, MemoryTaskQueue, NewTask, TaskQueue};
+
+use crate::flaky::Flaky;
 
 zmsg_queue::task_queue_conformance!(Memory { clock: Arc::new(ManualClock::new(1_000_000)) });
 
@@ -50,4 +53,17 @@ impl Memory {
         };
         Arc::new(MemoryTaskQueue::new(self.clock.clone(), options))
     }
+}
+
+/// The first thousand are taken, and nobody knows.
+#[tokio::test]
+async fn enqueue_many_tries_nothing_behind_a_call_without_an_answer() {
+    let inner = MemoryTaskQueue::new(Arc::new(ManualClock::new(5)), MemoryQueueOptions::default());
+    let queue = Flaky::new(Arc::new(inner));
+    queue.enqueue_unanswered.store(1, SeqCst);
+    let task = |_| NewTask::new(TaskId::generate(), "save", "").ordered_by("a");
+    let answers = queue.enqueue_many((0..2_500).map(task).collect()).await;
+    assert_eq!(answers.len(), 2_500);
+    assert!(answers.iter().all(|it| it.as_ref().is_err_and(|error| error.is_outcome_unknown())));
+    assert_eq!(queue.stats("default").await.unwrap().pending, 1_000);
 }

@@ -9,11 +9,12 @@ use async_trait::async_trait;
 use tokio_util::task::TaskTracker;
 use zmsg::core::Statement;
 use zmsg::sqlbuilder::Dialect;
-use zmsg::store::{Outcome, SqlStore, Step, StepError, StoreStats};
+use zmsg::store::{Outcome, SqlStore, Step, StepError};
 use zmsg::{
-    Config, Error, ErrorKind, OnDead, QueueBackend, Receipt, Result, Row, Write, Zmsg, counter, sql,
+    Config, Error, ErrorKind, OnDead, QueueBackend, Receipt, Result, Write, Zmsg, counter, sql,
 };
 
+use crate::between::{Around, Between};
 use crate::servers::Servers;
 use crate::support::{DEADLINE, Engine, config, eventually, insert};
 
@@ -23,7 +24,7 @@ const LATER: Duration = Duration::from_millis(500);
 /// An engine with a table whose rows tell in which order they were written.
 struct Place {
     zmsg: Zmsg,
-    store: Arc<Flaky>,
+    store: Arc<Between<Flaky>>,
     name: &'static str,
     _servers: Box<dyn Any>,
 }
@@ -40,8 +41,7 @@ impl Place {
             }
         };
         inner.execute(&Statement::new(create, vec![])).await.unwrap();
-        let (fails, seen) = (AtomicBool::new(false), AtomicU64::new(0));
-        let store = Arc::new(Flaky { inner, fails, seen });
+        let store = Arc::new(Between { inner, around: Flaky::default() });
         let zmsg = Zmsg::builder(config).store(store.clone()).open().await.unwrap();
         Self { zmsg, store, name, _servers: Box::new(servers) }
     }
@@ -109,7 +109,7 @@ fn log(n: i64) -> zmsg::Sql {
 async fn writes_of_one_lane_are_applied_in_order_whatever_fails_between() {
     const WRITES: i64 = 50;
     for place in Place::each().await {
-        place.store.fails.store(true, SeqCst);
+        place.store.around.fails.store(true, SeqCst);
         let mut receipts = Vec::new();
         for n in 0..WRITES {
             receipts.push(place.write(n).ordered_by("a").await.unwrap());
@@ -118,7 +118,7 @@ async fn writes_of_one_lane_are_applied_in_order_whatever_fails_between() {
             receipt.applied().await.unwrap();
         }
         assert_eq!(place.log().await, (0..WRITES).collect::<Vec<_>>(), "{}", place.name);
-        let sent = place.store.seen.load(SeqCst);
+        let sent = place.store.around.seen.load(SeqCst);
         assert!(sent > WRITES.unsigned_abs() + 20, "{}: only {sent} transactions", place.name);
         place.close().await;
     }
@@ -260,51 +260,34 @@ async fn writes_of_outboxes_keep_the_order_of_their_commits_in_a_lane() {
     place.close().await;
 }
 
-/// A store on which every other transaction of the table fails, some of them after their commit.
-#[derive(Debug)]
+/// Every other transaction of the table fails, some of them after their commit.
+#[derive(Debug, Default)]
 struct Flaky {
-    inner: Arc<dyn SqlStore>,
     fails: AtomicBool,
     /// Transactions of the table.
     seen: AtomicU64,
 }
 
 #[async_trait]
-impl SqlStore for Flaky {
-    fn dialect(&self) -> Dialect {
-        self.inner.dialect()
-    }
-
-    async fn fetch(&self, query: &Statement) -> Result<Vec<Row>> {
-        self.inner.fetch(query).await
-    }
-
-    async fn execute(&self, statement: &Statement) -> Result<Outcome> {
-        self.inner.execute(statement).await
-    }
-
-    async fn execute_all(&self, steps: Vec<Step>) -> Result<Vec<Outcome>, StepError> {
+impl Around for Flaky {
+    async fn execute_all(
+        &self,
+        inner: &dyn SqlStore,
+        steps: Vec<Step>,
+    ) -> Result<Vec<Outcome>, StepError> {
         let is_of_table = |step: &Step| step.statement.text.contains("lane_log");
         if !self.fails.load(SeqCst) || !steps.iter().any(is_of_table) {
-            return self.inner.execute_all(steps).await;
+            return inner.execute_all(steps).await;
         }
         let failed = |error| Err(StepError { step: None, error });
         match self.seen.fetch_add(1, SeqCst) % 5 {
             1 => failed(Error::new(ErrorKind::Timeout, "a fault of the test").temporary()),
             2 => failed(Error::new(ErrorKind::Unavailable, "a fault of the test").temporary()),
             4 => {
-                self.inner.execute_all(steps).await?;
+                inner.execute_all(steps).await?;
                 failed(Error::new(ErrorKind::Unavailable, "a lost answer").outcome_unknown())
             }
-            _ => self.inner.execute_all(steps).await,
+            _ => inner.execute_all(steps).await,
         }
-    }
-
-    fn stats(&self) -> StoreStats {
-        self.inner.stats()
-    }
-
-    async fn close(&self) -> Result<()> {
-        self.inner.close().await
     }
 }

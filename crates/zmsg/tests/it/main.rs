@@ -4,6 +4,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests own the tasks that they spawn")]
 
 mod support;
+mod between;
 mod reads;
 mod store_route;
 mod delayed_route;

@@ -6,50 +6,30 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
-use zmsg::core::Statement;
 use zmsg::redis::redis::cmd;
-use zmsg::sqlbuilder::Dialect;
-use zmsg::store::{Outcome, SqlStore, Step, StepError, StoreStats};
-use zmsg::{Result, Row, Zmsg, sql};
+use zmsg::store::{Outcome, SqlStore, Step, StepError};
+use zmsg::{Result, Zmsg, sql};
 
 use super::{NAMESPACE, Raw, Rig, close, like, likes, open};
+use crate::between::{Around, Between};
 use crate::servers::Servers;
 use crate::support::eventually;
 
-/// A store on which transactions of one table wait until the gate is closed for good.
+/// Transactions of one table wait until the gate is closed for good.
 #[derive(Debug)]
-struct Held {
-    inner: Arc<dyn SqlStore>,
-    gate: Semaphore,
-}
+struct Held(Semaphore);
 
 #[async_trait]
-impl SqlStore for Held {
-    fn dialect(&self) -> Dialect {
-        self.inner.dialect()
-    }
-
-    async fn fetch(&self, query: &Statement) -> Result<Vec<Row>> {
-        self.inner.fetch(query).await
-    }
-
-    async fn execute(&self, statement: &Statement) -> Result<Outcome> {
-        self.inner.execute(statement).await
-    }
-
-    async fn execute_all(&self, steps: Vec<Step>) -> Result<Vec<Outcome>, StepError> {
+impl Around for Held {
+    async fn execute_all(
+        &self,
+        inner: &dyn SqlStore,
+        steps: Vec<Step>,
+    ) -> Result<Vec<Outcome>, StepError> {
         if steps.iter().any(|step| step.statement.text.contains("held_rows")) {
-            drop(self.gate.acquire().await);
+            drop(self.0.acquire().await);
         }
-        self.inner.execute_all(steps).await
-    }
-
-    fn stats(&self) -> StoreStats {
-        self.inner.stats()
-    }
-
-    async fn close(&self) -> Result<()> {
-        self.inner.close().await
+        inner.execute_all(steps).await
     }
 }
 
@@ -88,7 +68,7 @@ async fn nodes_hear_of_each_others_tasks_and_run_those_of_a_busy_one() {
     close(worker).await;
 
     let inner = zmsg::open_store(&config, &TaskTracker::new()).await.unwrap();
-    let store = Arc::new(Held { inner, gate: Semaphore::new(0) });
+    let store = Arc::new(Between { inner, around: Held(Semaphore::new(0)) });
     let mut busy = config.clone();
     busy.queue.workers = 1;
     let writer = Zmsg::builder(busy).store(store.clone()).open().await.unwrap();
@@ -109,7 +89,7 @@ async fn nodes_hear_of_each_others_tasks_and_run_those_of_a_busy_one() {
     }
     assert!(told(&raw).await > before, "they were told");
     assert_eq!(likes(&worker).await, i64::from(ROUNDS));
-    store.gate.close();
+    store.around.0.close();
     held.applied().await.unwrap();
     for node in [writer, worker] {
         close(node).await;
