@@ -68,7 +68,7 @@ async fn in_any_order_others_overtake_a_batch_that_fails_and_none_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     for storage in storages(dir.path()) {
         let sink = Sink::new();
-        sink.rule(|items| if items.contains(&0) { Do::After(50) } else { Do::Take });
+        sink.rule(|items| if items.contains(&0) { Do::After(50) } else { Do::Behind(0) });
         let config = BatchConfig {
             order: BatchOrder::Any,
             in_flight_max: 4,

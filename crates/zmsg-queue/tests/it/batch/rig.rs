@@ -29,6 +29,8 @@ pub(crate) enum Do {
     Slow(Duration),
     /// Takes it once so many items were taken.
     After(usize),
+    /// Takes it once a batch with that item was handed over.
+    Behind(u64),
 }
 
 type Rule = Box<dyn Fn(&[u64]) -> Do + Send + Sync>;
@@ -114,6 +116,10 @@ impl Sink {
             Do::Take => {}
             Do::Slow(pause) => sleep(pause).await,
             Do::After(count) => drop(self.until_taken(count).await),
+            Do::Behind(item) => {
+                let handed_over = |seen: &Seen| seen.calls.iter().any(|call| call.contains(&item));
+                drop(self.until(handed_over).await);
+            }
             Do::Hang => std::future::pending().await,
             Do::Fail(kind) => return Err(error(kind)),
             Do::Panic => panic!("as the test says"),
