@@ -37,6 +37,7 @@ macro_rules! taking_in {
 pub(super) static SETTLE_GROUP: Script = taking_in!("lua/settle_group.lua");
 pub(super) static JOIN_GROUPS: Script = script!("lua/join_groups.lua");
 pub(super) static CLOSE_GROUP: Script = script!("lua/close_group.lua");
+pub(super) static FORGET_GROUPS: Script = script!("lua/forget_groups.lua");
 pub(super) static SHED: Script = script!("lua/shed.lua");
 pub(super) static REOPEN_GROUP: Script = script!("lua/reopen_group.lua");
 pub(super) static ENQUEUE: Script = script!("lua/enqueue.lua");

@@ -164,6 +164,23 @@ async fn tasks_that_others_have_aggregated_take_no_room() {
 }
 
 #[tokio::test]
+async fn a_group_that_only_others_aggregate_leaves_no_name() {
+    let Some((_server, redis, queue, _)) = timed() else { return };
+    let of = |group: &str, n: usize| member(n.to_string()).group(group);
+    queue.enqueue_all((0..19).map(|n| of(&format!("of {n}"), n)).collect()).await.unwrap();
+    queue.enqueue(of("waits", 19)).await.unwrap();
+    // An aggregator of asynq has closed all but one: it takes their names away, and a sweep that comes before it
+    // is done puts them back.
+    for n in 0..19 {
+        let group = format!("asynq:{{default}}:g:of {n}");
+        let _: String = ask(&redis, &["RENAME", &group, &format!("{group}:{n}")]).await;
+    }
+    queue.enqueue(of("waits", 20)).await.unwrap_err();
+    let names: Vec<String> = ask(&redis, &["SMEMBERS", "asynq:{default}:groups"]).await;
+    assert_eq!(names, ["waits"]);
+}
+
+#[tokio::test]
 async fn a_large_set_of_an_aggregator_of_asynq_is_put_back_whole() {
     let Some((_server, redis, queue, clock)) = timed() else { return };
     let set = "asynq:{default}:g:mail:5f0c5ac5-e1a3-4d46-9a3c-3f9d6a1d0c55";

@@ -1,10 +1,12 @@
-//! What zmsg counts of its tasks in groups, where others have aggregated them.
+//! What is left of tasks in groups where others have aggregated them: what zmsg counts of them, and the names of
+//! their groups.
 
 use zmsg_core::Result;
 use zmsg_redis::redis::cmd;
 
 use crate::task::redis::RedisTaskQueue;
 use crate::task::redis::keys::Keys;
+use crate::task::redis::scripts;
 
 /// Entries that one sweep looks at.
 const SWEEP: usize = 128;
@@ -27,6 +29,7 @@ impl RedisTaskQueue {
         for _ in 0..times {
             let sample = self.sample(keys).await?;
             let gone = self.sweep(keys, &sample).await?;
+            self.forget_groups(keys).await?;
             if gone == 0 {
                 break;
             }
@@ -54,5 +57,20 @@ impl RedisTaskQueue {
     async fn sample(&self, keys: &Keys) -> Result<Vec<String>> {
         let mut ask = cmd("ZRANDMEMBER");
         self.redis.query(ask.arg(keys.grouped()).arg(SWEEP)).await
+    }
+
+    /// Takes away some names of groups that nothing waits in. A sweep can put one back that asynq has taken
+    /// away, of a group whose members stand in a closed set; nobody closes such a group again.
+    async fn forget_groups(&self, keys: &Keys) -> Result<()> {
+        let mut ask = cmd("SRANDMEMBER");
+        let names: Vec<String> = self.redis.query(ask.arg(keys.groups()).arg(SWEEP)).await?;
+        if names.is_empty() {
+            return Ok(());
+        }
+        let mut all = vec![keys.groups()];
+        all.extend(names.iter().map(|name| keys.group(name)));
+        let gone: u64 = self.redis.script(&scripts::FORGET_GROUPS, &all, &names).await?;
+        tracing::debug!(gone, "took away names of groups that nothing waits in");
+        Ok(())
     }
 }
