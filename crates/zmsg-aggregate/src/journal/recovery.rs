@@ -88,9 +88,17 @@ impl Recovery {
         let mut sum = Recovered::default();
         zmsg_core::fail_point!("zmsg-aggregate::recovery::listed");
         for dir in left.streams {
-            let done = self.stream(dir.clone()).await.map_err(|error| {
-                error.with_context("stream", dir.display()).during("journal.recover")
-            })?;
+            let done = match self.stream(dir.clone()).await {
+                // Only who has found that all of it has taken effect takes a stream away: here a recovery that
+                // was dropped, and came to its end all the same.
+                Err(error) if matches!(dir.try_exists(), Ok(false)) => {
+                    tracing::debug!(%error, stream = %dir.display(), "a stream was recovered meanwhile");
+                    continue;
+                }
+                done => done.map_err(|error| {
+                    error.with_context("stream", dir.display()).during("journal.recover")
+                })?,
+            };
             sum.streams += done.streams;
             sum.ops += done.ops;
             sum.unparked += done.unparked;

@@ -209,6 +209,28 @@ async fn two_who_recover_at_once_apply_nothing_twice() {
     assert_eq!(db.likes("a").await, Some(150));
 }
 
+#[cfg(feature = "failpoints")]
+#[tokio::test]
+async fn a_stream_that_a_dropped_recovery_takes_away_meanwhile_is_no_error() {
+    let db = open!();
+    let journals = Journals::new();
+    let process = journals.process(&db, JournalSync::Always).await;
+    accept(&process, like("a")).await;
+    process.flush_all().await.unwrap();
+    drop(process);
+    let stream = journals.streams().remove(0);
+    let taken_away = stream.with_extension("done");
+    let (from, to) = (stream.clone(), taken_away.clone());
+    // Logs of other tests may pass here too: it is there once.
+    let point = "zmsg-wal::open::inspected";
+    fail::cfg_callback(point, move || _ = std::fs::rename(&from, &to)).unwrap();
+    let found = journals.recover(&db).await;
+    fail::remove(point);
+    assert_eq!(found.unwrap(), Recovered::default());
+    assert!(taken_away.exists() && !stream.exists());
+    assert_eq!(db.likes("a").await, Some(1));
+}
+
 #[tokio::test]
 async fn what_a_recovery_cannot_apply_goes_to_the_dead_letters() {
     let db = open!();

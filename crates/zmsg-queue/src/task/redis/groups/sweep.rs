@@ -62,8 +62,10 @@ impl RedisTaskQueue {
     /// Takes away some names of groups that nothing waits in. A sweep can put one back that asynq has taken
     /// away, of a group whose members stand in a closed set; nobody closes such a group again.
     async fn forget_groups(&self, keys: &Keys) -> Result<()> {
-        let mut ask = cmd("SRANDMEMBER");
-        let names: Vec<String> = self.redis.query(ask.arg(keys.groups()).arg(SWEEP)).await?;
+        // A page from anywhere, by a command that a queue may use anyway.
+        let mut ask = cmd("SSCAN");
+        ask.arg(keys.groups()).arg(fastrand::u32(..)).arg("COUNT").arg(SWEEP);
+        let (_, names): (String, Vec<String>) = self.redis.query(&ask).await?;
         if names.is_empty() {
             return Ok(());
         }
