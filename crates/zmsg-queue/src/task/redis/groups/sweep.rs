@@ -62,10 +62,11 @@ impl RedisTaskQueue {
     /// Takes away some names of groups that nothing waits in. A sweep can put one back that asynq has taken
     /// away, of a group whose members stand in a closed set; nobody closes such a group again.
     async fn forget_groups(&self, keys: &Keys) -> Result<()> {
-        // A page from anywhere, by a command that a queue may use anyway.
-        let mut ask = cmd("SSCAN");
-        ask.arg(keys.groups()).arg(fastrand::u32(..)).arg("COUNT").arg(SWEEP);
-        let (_, names): (String, Vec<String>) = self.redis.query(&ask).await?;
+        // A page from anywhere, and from the beginning where that was the end.
+        let (next, mut names) = self.page_of_groups(keys, fastrand::u32(..)).await?;
+        if next == "0" {
+            names.extend(self.page_of_groups(keys, 0).await?.1);
+        }
         if names.is_empty() {
             return Ok(());
         }
@@ -74,5 +75,11 @@ impl RedisTaskQueue {
         let gone: u64 = self.redis.script(&scripts::FORGET_GROUPS, &all, &names).await?;
         tracing::debug!(gone, "took away names of groups that nothing waits in");
         Ok(())
+    }
+
+    /// Where the next page begins, and the names of this one.
+    async fn page_of_groups(&self, keys: &Keys, from: u32) -> Result<(String, Vec<String>)> {
+        let mut ask = cmd("SSCAN");
+        self.redis.query(ask.arg(keys.groups()).arg(from).arg("COUNT").arg(SWEEP)).await
     }
 }
