@@ -1,5 +1,7 @@
 //! The journal: what a process had accepted when it ended takes effect once, by whoever comes next.
 
+#[cfg(feature = "failpoints")]
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
@@ -219,11 +221,21 @@ async fn a_stream_that_a_dropped_recovery_takes_away_meanwhile_is_no_error() {
     process.flush_all().await.unwrap();
     drop(process);
     let stream = journals.streams().remove(0);
-    // Elsewhere than in the journal: logs of other tests pass here too, perhaps before this one is listed.
     let taken_away = journals.dir.path().join("taken away");
+    let lock = stream.join("LOCK");
+    let is_open = move || File::open(&lock).is_ok_and(|file| file.try_lock_shared().is_err());
+    while is_open() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Logs of other tests pass here too: it goes when the recovery has it open.
     let (from, to) = (stream.clone(), taken_away.clone());
+    let take_away = move || {
+        if is_open() {
+            let _ = std::fs::rename(&from, &to);
+        }
+    };
     let point = "zmsg-wal::open::inspected";
-    fail::cfg_callback(point, move || _ = std::fs::rename(&from, &to)).unwrap();
+    fail::cfg_callback(point, take_away).unwrap();
     let found = journals.recover(&db).await;
     fail::remove(point);
     assert_eq!(found.unwrap(), Recovered::default());
