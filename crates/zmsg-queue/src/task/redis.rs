@@ -10,6 +10,7 @@ mod options;
 mod scripts;
 mod calls;
 mod lost;
+mod ends;
 mod many;
 mod dead;
 mod groups;
@@ -37,6 +38,7 @@ pub use options::RedisQueueOptions;
 pub use presence::RedisPresence;
 pub use schedulers::RedisSchedulerPresence;
 
+use self::ends::Ends;
 use self::keys::Keys;
 use self::lost::LostCalls;
 use super::changes::Changes;
@@ -70,6 +72,7 @@ pub struct RedisTaskQueue {
     named: Mutex<HashSet<String>>,
     changes: Changes,
     lost: LostCalls,
+    ends: Ends,
     dead_dropped: AtomicU64,
     closed: AtomicBool,
 }
@@ -84,6 +87,7 @@ impl RedisTaskQueue {
             named: Mutex::default(),
             changes: Changes::default(),
             lost: LostCalls::default(),
+            ends: Ends::default(),
             dead_dropped: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         }

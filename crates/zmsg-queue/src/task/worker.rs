@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -220,7 +221,7 @@ impl Worker {
 
     async fn wait(&self, next: Next, changed: impl Future<Output = ()>) {
         match next {
-            Next::Slot => drop(self.slots.acquire().await),
+            Next::Slot => self.some_slots().await,
             Next::Retry(pause) => sleep(pause).await,
             // A due task that this look did not get is held by another process: no spinning.
             Next::Due { pause, is_full } => tokio::select! {
@@ -229,6 +230,17 @@ impl Worker {
                 () = self.crew.onward.notified() => {}
                 () = sleep(pause.max(Duration::from_millis(1))) => {}
             },
+        }
+    }
+
+    /// Waits for a free slot, and for those that are given back in the same breath: a lease of several
+    /// tasks costs the queue hardly more than one of a single task.
+    async fn some_slots(&self) {
+        drop(self.slots.acquire().await);
+        let mut free = 0;
+        while self.slots.available_permits() > free {
+            free = self.slots.available_permits();
+            yield_now().await;
         }
     }
 

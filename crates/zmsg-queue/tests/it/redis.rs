@@ -4,6 +4,7 @@ mod go;
 mod tools;
 mod go_groups;
 mod lost;
+mod ends;
 mod faults;
 mod groups;
 mod kept;

@@ -17,7 +17,7 @@ use crate::task::lane::LanePlace;
 use crate::task::record::{Enqueued, FAR, LeasedTask, NewTask, pause_until};
 
 /// The numbers of a day are kept for 90 days, as asynq keeps them.
-const DAY_KEPT_S: u64 = 90 * 24 * 3_600;
+pub(super) const DAY_KEPT_S: u64 = 90 * 24 * 3_600;
 
 /// Others may take what was found before it was leased: so often it is looked again.
 const LOOKS_MAX: usize = 4;
@@ -288,31 +288,6 @@ impl RedisTaskQueue {
         Ok(extended == 1)
     }
 
-    pub(super) async fn forget(&self, task: &LeasedTask) -> Result<bool> {
-        let keys = Keys::of(&task.queue);
-        let text = self.text_of(&keys, task.id).await?;
-        let [processed, today] = keys.processed(self.clock.wall());
-        let mut all = Vec::from(held_keys(&keys, &text));
-        all.extend([processed, today, keys.completed()]);
-        all.extend(task.lane.iter().flat_map(|lane| lane_keys(&keys, &lane.key)));
-        let (message, until_s) = match task.retention {
-            Some(retention) => self.kept(&keys, &text, retention).await?,
-            None => Default::default(),
-        };
-        let args = (&text, task.attempt, DAY_KEPT_S, message, until_s);
-        let (done, lock): (u8, String) = self.redis.script(&scripts::COMPLETE, &all, &args).await?;
-        if !lock.is_empty() {
-            let lock = [RedisKey::verbatim(lock)];
-            let _: u64 = self.redis.script(&scripts::UNLOCK, &lock, &(&text,)).await?;
-        }
-        if done == 1 && may_be_named(task.id) {
-            let mut forget = cmd("HDEL");
-            forget.arg(keys.names()).arg(task.id.0.to_string());
-            let _: u64 = self.redis.query(&forget).await?;
-        }
-        Ok(done == 1)
-    }
-
     pub(super) async fn give_back(
         &self,
         task: &LeasedTask,
@@ -420,7 +395,7 @@ fn places(keys: &Keys) -> [RedisKey; 8] {
 }
 
 /// What a change of a leased task touches.
-fn held_keys(keys: &Keys, text: &str) -> [RedisKey; 5] {
+pub(super) fn held_keys(keys: &Keys, text: &str) -> [RedisKey; 5] {
     [keys.task(text), keys.active(), keys.lease(), keys.held(), keys.until()]
 }
 

@@ -48,6 +48,7 @@ pub(super) static TAKE: Script = script!("lua/take.lua");
 pub(super) static TAKE_OVER: Script = script!("lua/take_over.lua");
 pub(super) static EXTEND: Script = script!("lua/extend.lua");
 pub(super) static COMPLETE: Script = script!("lua/complete.lua");
+pub(super) static COMPLETE_MANY: Script = script!("lua/complete_many.lua");
 pub(super) static RETRY: Script = script!("lua/retry.lua");
 pub(super) static BURY: Script = script!("lua/bury.lua");
 pub(super) static RETRY_DEAD: Script = script!("lua/retry_dead.lua");

@@ -20,7 +20,7 @@ const COMMANDS: [&str; 30] = [
     "exists",
     "del",
     "expire",
-    "incr",
+    "incrby",
     "hget",
     "hmget",
     "hset",

@@ -11,7 +11,7 @@ let_go(id, active, leases, held, until_set)
 redis.call('ZADD', archived, math.floor(now / 1000), id)
 redis.call('HSET', task, 'msg', ARGV[4], 'state', 'archived', 'zmsg_died', now)
 redis.call('HDEL', task, 'pending_since')
-count_pairs(7, 10, ARGV[5])
+count_pairs(7, 10, ARGV[5], 1)
 if #KEYS > 10 and redis.call('HGET', task, 'zmsg_skips') == '1' then
   leave_lane(id, unpack(KEYS, 11, 14))
 end

@@ -35,10 +35,11 @@ local function note_grouped(id, group, now, groups, grouped)
   end
 end
 
--- Whether this attempt holds a task. A worker of others takes `pending_since` away when it takes one.
+-- Whether this attempt holds a task, and the key of the task's lock against doubles, if it has one. A worker of
+-- others takes `pending_since` away when it takes a task.
 local function holds(task, attempt)
-  local found = redis.call('HMGET', task, 'state', 'zmsg_attempt', 'pending_since')
-  return found[1] == 'active' and found[2] == attempt and found[3]
+  local found = redis.call('HMGET', task, 'state', 'zmsg_attempt', 'pending_since', 'unique_key')
+  return found[1] == 'active' and found[2] == attempt and found[3], found[4]
 end
 
 -- Takes a task from its worker.
@@ -96,11 +97,11 @@ local function leave_lane(id, lane, behind, due_set, lanes)
   end
 end
 
--- One more, in all and on this day, of what pairs of keys count from `first` to `last`.
-local function count_pairs(first, last, kept_for)
+-- So many more, in all and on this day, of what pairs of keys count from `first` to `last`.
+local function count_pairs(first, last, kept_for, more)
   for at = first, last, 2 do
-    redis.call('INCR', KEYS[at])
-    if redis.call('INCR', KEYS[at + 1]) == 1 then
+    redis.call('INCRBY', KEYS[at], more)
+    if redis.call('INCRBY', KEYS[at + 1], more) == more then
       redis.call('EXPIRE', KEYS[at + 1], kept_for)
     end
   end

@@ -23,6 +23,6 @@ else
   redis.call('HDEL', task, 'pending_since')
 end
 if ARGV[7] == '1' then
-  count_pairs(9, 12, ARGV[8])
+  count_pairs(9, 12, ARGV[8], 1)
 end
 return 1
