@@ -9,7 +9,6 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -17,13 +16,14 @@ use bytes::Bytes;
 use zmsg_core::{Error, Key, Result};
 
 use crate::flight::{Flight, Lead, Waiter};
+use crate::front::{Front, GENERATIONS};
 use crate::{Entry, LocalCache};
 
 /// L1, and the bookkeeping that keeps stale values out of it.
 pub(crate) struct Fence {
     local: Arc<dyn LocalCache>,
+    front: Front,
     stripes: Box<[Mutex<Stripe>]>,
-    hasher: RandomState,
     flights: AtomicUsize,
 }
 
@@ -69,14 +69,16 @@ pub(crate) enum Kept {
     TooLarge(Error),
 }
 
+/// Keys that share a generation of the front share a stripe too.
 const STRIPES: usize = 1024;
+const _: () = assert!(GENERATIONS.is_multiple_of(STRIPES));
 
 impl Fence {
-    pub(crate) fn new(local: Arc<dyn LocalCache>) -> Self {
+    pub(crate) fn new(local: Arc<dyn LocalCache>, front: Front) -> Self {
         Self {
             local,
+            front,
             stripes: (0..STRIPES).map(|_| Mutex::default()).collect(),
-            hasher: RandomState::new(),
             flights: AtomicUsize::new(0),
         }
     }
@@ -117,7 +119,7 @@ impl Fence {
         let slot = stripe.entry(key.clone()).or_default();
         slot.writers += 1;
         slot.contended |= slot.writers > 1;
-        self.local.remove(key.as_str());
+        self.forget(key);
         drop(stripe);
         Passage { fence: Arc::clone(self), key: key.clone(), left: false }
     }
@@ -133,7 +135,7 @@ impl Fence {
             slot.flight = None;
             slot.contended |= slot.writers > 0;
             if slot.contended {
-                self.local.remove(key.as_str());
+                self.forget(key);
                 return Kept::Refused;
             }
             stripe.remove(key);
@@ -185,8 +187,15 @@ impl Fence {
         }
     }
 
-    // Called with the stripe locked, which is what makes check and insert one step.
+    // Called with the stripe locked, as `keep` is: that makes check and change one step, and changes
+    // of keys that share a generation come one at a time.
+    fn forget(&self, key: &Key) {
+        let _change = self.front.change(self.front.hash(key.as_str()));
+        self.local.remove(key.as_str());
+    }
+
     fn keep(&self, key: &Key, entry: Entry) -> Kept {
+        let _change = self.front.change(self.front.hash(key.as_str()));
         match self.local.insert(key, entry) {
             Ok(()) => Kept::Yes,
             Err(error) => Kept::TooLarge(error),
@@ -194,7 +203,7 @@ impl Fence {
     }
 
     fn stripe(&self, key: &Key) -> MutexGuard<'_, Stripe> {
-        let index = self.hasher.hash_one(key.as_str()) as usize % STRIPES;
+        let index = self.front.hash(key.as_str()) as usize % STRIPES;
         // A backend that panics in `insert` or `remove` leaves the slots as they were.
         self.stripes[index].lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -249,9 +258,13 @@ mod tests {
 
     const BOUNDS: Bounds = Bounds { waiters_max: 10, flights_max: 10 };
 
+    fn fence() -> Arc<Fence> {
+        Arc::new(Fence::new(Arc::new(QuickCache::new(1 << 20, 100)), Front::new()))
+    }
+
     #[test]
     fn a_load_that_landed_since_the_caller_looked_is_not_repeated() {
-        let fence = Arc::new(Fence::new(Arc::new(QuickCache::new(1 << 20, 100))));
+        let fence = fence();
         let key = Key::new("feed_1").unwrap();
         let turn = fence.turn(&key, 0, BOUNDS, || Some(Some(Bytes::from_static(b"row"))));
         assert!(matches!(turn, Ok(Turn::Hit(Some(_)))));
@@ -259,7 +272,7 @@ mod tests {
 
     #[test]
     fn nothing_is_kept_for_a_key_when_all_is_over() {
-        let fence = Arc::new(Fence::new(Arc::new(QuickCache::new(1 << 20, 100))));
+        let fence = fence();
         let key = Key::new("feed_1").unwrap();
         let Ok(Turn::Lead(lead, _)) = fence.turn(&key, 0, BOUNDS, || None) else { panic!() };
         let (one, two) = (fence.enter(&key), fence.enter(&key));

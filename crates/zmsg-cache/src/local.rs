@@ -46,6 +46,11 @@ impl Entry {
 /// - No call waits for other threads for longer than a load would take, and none panics for any key
 ///   or value.
 ///
+/// Once a [`TieredCache`] has it, only that may change it: a change that goes past it is not seen by
+/// threads that hold copies of hot values, for up to 100 ms.
+///
+/// [`TieredCache`]: crate::TieredCache
+///
 /// Whether `get` allocates is the backend's to say; that of the default one does not.
 pub trait LocalCache: fmt::Debug + Send + Sync + 'static {
     /// The entry under `key`, as it was inserted, expired or not.

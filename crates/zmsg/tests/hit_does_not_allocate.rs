@@ -10,7 +10,10 @@ async fn a_get_that_hits_allocates_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let zmsg = Zmsg::open(Config::embedded(dir.path())).await.unwrap();
     let _ = zmsg.put("greeting", "hello").await.unwrap();
-    assert!(zmsg.get("greeting").await.unwrap().is_some(), "a thread's first hit sets it up");
+    // The first hit of a thread sets it up, and after some more it makes its copy of the value.
+    for _ in 0..20 {
+        assert!(zmsg.get("greeting").await.unwrap().is_some());
+    }
 
     let hits = allocation_counter::measure(|| {
         for _ in 0..1000 {

@@ -20,6 +20,7 @@ mod batches;
 mod failures;
 mod fences;
 mod flights;
+mod hot;
 mod lifetimes;
 mod model;
 mod reads;
