@@ -139,7 +139,7 @@ fn trace(path: &Path) -> Option<Vec<u32>> {
 
 fn main() {
     let Some(mut figures) = Figures::of("hit_ratio") else { return };
-    let rounds = if is_quick() { 1 } else { 3 };
+    let rounds = if is_quick() { 1 } else { 7 };
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(TRACE);
     match trace(&path) {
         None => figures.left_out("the trace OLTP", "it is not beside the repository"),

@@ -3,14 +3,12 @@
 
 use std::env;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bb8_redis::{RedisConnectionManager, bb8};
 use bytes::Bytes;
-use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
-use zmsg_benches::{Case, Figures, Unit, round};
+use zmsg_benches::{Case, Figures, Unit, rate};
 use zmsg_cache::{RedisCache, RemoteCache};
 use zmsg_core::Key;
 use zmsg_redis::redis::{Client, aio::MultiplexedConnection, cmd};
@@ -39,7 +37,14 @@ fn main() {
     let runtime = zmsg_benches::runtime();
     let clients = runtime.block_on(connect(&url));
     for tasks in [1, 16, 256] {
-        let rate = |way| runtime.block_on(rate(tasks, &clients, way));
+        let rate = |way| {
+            let clients = clients.clone();
+            let read = move |_, _| {
+                let mut clients = clients.clone();
+                async move { get(&mut clients, way).await }
+            };
+            runtime.block_on(rate(tasks, read))
+        };
         figures.turns(
             &Case::new("get").at("tasks", tasks),
             Unit::PerSecond,
@@ -97,23 +102,4 @@ async fn get(clients: &mut Clients, way: Way) {
         }
     };
     assert!(found.is_some_and(|value: Bytes| value.len() >= VALUE_BYTES), "{way:?}");
-}
-
-/// Reads per second of so many tasks.
-async fn rate(tasks: u64, clients: &Clients, way: Way) -> f64 {
-    let (stop, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-    let (began, mut running) = (Instant::now(), JoinSet::new());
-    for _ in 0..tasks {
-        let (mut clients, stop, reads) = (clients.clone(), Arc::clone(&stop), Arc::clone(&reads));
-        running.spawn(async move {
-            while !stop.load(Relaxed) {
-                get(&mut clients, way).await;
-                reads.fetch_add(1, Relaxed);
-            }
-        });
-    }
-    tokio::time::sleep(round()).await;
-    stop.store(true, Relaxed);
-    running.join_all().await;
-    reads.load(Relaxed) as f64 / began.elapsed().as_secs_f64()
 }

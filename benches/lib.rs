@@ -2,9 +2,10 @@
 //!
 //! Each target is a file of its own and compares within one run: read its figures as ratios, for
 //! they depend on the machine and on what else it does. This library holds what the targets share:
-//! how long they measure, and which keys they ask for.
+//! how long they measure, what many tasks do meanwhile, and which keys they ask for.
 
 mod figures;
+mod rate;
 mod zipf;
 
 use std::time::Duration;
@@ -13,6 +14,7 @@ use criterion::Criterion;
 use zmsg_core::Key;
 
 pub use figures::{Case, Figures, Unit, Way, is_quick};
+pub use rate::rate;
 pub use zipf::Zipf;
 
 /// Short runs: a whole target takes seconds.

@@ -7,15 +7,12 @@
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use tokio::runtime::Runtime;
-use tokio::task::JoinSet;
 use tokio_postgres::{Config, NoTls};
 use tokio_util::task::TaskTracker;
-use zmsg_benches::{Case, Figures, Unit, round};
+use zmsg_benches::{Case, Figures, Unit, rate};
 use zmsg_core::{Statement, Value};
 use zmsg_store::{PostgresOptions, PostgresStore, SqlStore};
 
@@ -66,28 +63,13 @@ impl Side {
 
     /// Calls per second.
     async fn rate(&self, updates: bool, tasks: u64) -> f64 {
-        let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let begin = Instant::now();
-        let mut running = JoinSet::new();
-        for task in 0..tasks {
-            let (side, stop, calls) = (self.clone(), Arc::clone(&stop), Arc::clone(&calls));
-            running.spawn(async move {
-                let mut random = fastrand::Rng::with_seed(task);
-                while !stop.load(Relaxed) {
-                    let key = random.i64(0..KEYS);
-                    if updates {
-                        side.update(key).await
-                    } else {
-                        side.select(key).await
-                    }
-                    calls.fetch_add(1, Relaxed);
-                }
-            });
-        }
-        tokio::time::sleep(round()).await;
-        stop.store(true, Relaxed);
-        running.join_all().await;
-        calls.load(Relaxed) as f64 / begin.elapsed().as_secs_f64()
+        let side = self.clone();
+        let call = move |task, made| {
+            let (side, mut random) = (side.clone(), fastrand::Rng::with_seed(task << 32 | made));
+            let key = random.i64(0..KEYS);
+            async move { if updates { side.update(key).await } else { side.select(key).await } }
+        };
+        rate(tasks, call).await
     }
 }
 

@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: every target beside its peers, and what the figures say.
 
+pub(crate) mod analyse;
 mod chart;
 mod criterion;
 mod figures;

@@ -29,6 +29,7 @@ const STAGES: &[Stage] = &[
     ("faults", faults),
     ("chaos", chaos),
     ("chaos, controls", chaos_controls),
+    ("bench (quick)", bench),
 ];
 
 /// How the commands that talk to servers are called.
@@ -191,6 +192,12 @@ fn chaos() -> Result<Verdict> {
 
 fn chaos_controls() -> Result<Verdict> {
     cargo(WITH_NET).at_root().with(["chaos", "--controls"]).run()?;
+    Ok(Verdict::Passed)
+}
+
+/// That every target runs to its end and its figures can be read; no time is asserted.
+fn bench() -> Result<Verdict> {
+    cargo(WITH_NET).at_root().with(["bench", "--quick", "--save", "ci"]).run()?;
     Ok(Verdict::Passed)
 }
 

@@ -80,6 +80,12 @@ enum Command {
     #[cfg(not(feature = "net"))]
     #[command(disable_help_flag = true)]
     Report(admin::Args),
+    /// [--from NAME]: what it means for choosing zmsg or something else
+    #[cfg(feature = "net")]
+    Analyse(bench::analyse::Args),
+    #[cfg(not(feature = "net"))]
+    #[command(disable_help_flag = true)]
+    Analyse(admin::Args),
     /// up | down | status | new NAME  [--dry-run] [--dir DIR] [--steps N] --url URL
     #[command(disable_help_flag = true)]
     Migrate(admin::Args),
@@ -122,6 +128,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => bench::run(&args),
         #[cfg(feature = "net")]
         Command::Report(args) => bench::report::run(&args),
+        #[cfg(feature = "net")]
+        Command::Analyse(args) => bench::analyse::run(&args),
         #[cfg(not(feature = "net"))]
         Command::Feed(args) => with_net("feed", &args),
         #[cfg(not(feature = "net"))]
@@ -134,6 +142,8 @@ fn main() -> ExitCode {
         Command::Bench(args) => with_net("bench", &args),
         #[cfg(not(feature = "net"))]
         Command::Report(args) => with_net("report", &args),
+        #[cfg(not(feature = "net"))]
+        Command::Analyse(args) => with_net("analyse", &args),
         Command::Migrate(args) => admin::run("migrate", &args),
         Command::DeadLetters(args) => admin::run("dead-letters", &args),
         Command::Queue(args) => admin::run("queue", &args),

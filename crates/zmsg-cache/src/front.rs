@@ -13,7 +13,7 @@
 //! Which keys are hot is voted in each place of a small table: a read of the key that has the place
 //! is for it, one of another key against it (Misra and Gries, "Finding repeated elements", 1982).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{
@@ -23,7 +23,7 @@ use std::sync::atomic::{
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use zmsg_core::Millis;
+use zmsg_core::{Clock, Millis};
 
 use crate::Entry;
 
@@ -36,7 +36,7 @@ pub(crate) const GENERATIONS: usize = 4096;
 /// A larger value is not copied, in bytes: threads times places times this is the bound on memory.
 const VALUE_MAX: usize = 4096;
 
-/// So many more reads of a key than of others that would have its place make a copy.
+/// So many more reads of a key than of others that would have its place make it hot.
 const HOT: u32 = 16;
 
 /// So many reads of others take its place from a key that is no longer read.
@@ -48,7 +48,9 @@ const SERVED_MAX: u32 = 250;
 const SERVED_FOR: Millis = 100;
 
 thread_local! {
-    static TABLE: RefCell<[Place; PLACES]> = const { RefCell::new([const { Place::EMPTY }; PLACES]) };
+    // Apart from the copies: most reads are of keys that are not hot, and touch nothing else.
+    static PLACES_OF_THREAD: [Cell<Place>; PLACES] = const { [const { Cell::new(Place::EMPTY) }; PLACES] };
+    static COPIES: RefCell<[Option<Copied>; PLACES]> = const { RefCell::new([const { None }; PLACES]) };
 }
 
 /// The generations of one cache's keys.
@@ -91,19 +93,40 @@ impl Front {
     pub(crate) fn get(
         &self,
         key: &str,
-        now: Millis,
+        clock: &dyn Clock,
         local: impl FnOnce() -> Option<Entry>,
     ) -> Option<Entry> {
         let hash = self.hash(key);
+        if vote(hash) { self.get_hot(hash, key, clock, local) } else { local() }
+    }
+
+    #[inline(never)]
+    fn get_hot(
+        &self,
+        hash: u64,
+        key: &str,
+        clock: &dyn Clock,
+        local: impl FnOnce() -> Option<Entry>,
+    ) -> Option<Entry> {
+        let now = clock.coarse();
         // Before L1 is read: a change that comes in between must be noticed.
         let generation = self.generation(hash).load(Acquire);
-        let copy = at_place(hash, |place| place.serve(self.cache, hash, key, generation, now));
+        let is_of = |copy: &Copied| {
+            copy.cache == self.cache && copy.generation == generation && *copy.key == *key
+        };
+        let copy = with_copy(hash, |copy| {
+            copy.as_mut().filter(|copy| is_of(copy)).and_then(|copy| copy.serve(now))
+        });
         if let Some(Some(entry)) = copy {
             return Some(entry);
         }
         let entry = local()?;
         if generation.is_multiple_of(2) {
-            at_place(hash, |place| place.note(self.cache, hash, key, generation, now, &entry));
+            with_copy(hash, |copy| match copy {
+                // The generation says that nothing has changed.
+                Some(copy) if is_of(copy) => (copy.served, copy.since) = (0, now),
+                _ => *copy = Copied::of(self.cache, key, &entry, generation, now),
+            });
         }
         Some(entry)
     }
@@ -119,23 +142,56 @@ impl Drop for Change<'_> {
     }
 }
 
-/// Does something at the place of a hash in this thread's table. `None` while the thread ends, or
-/// if this is called by the drop of a value that lies there.
-fn at_place<T>(hash: u64, act: impl FnOnce(&mut Place) -> T) -> Option<T> {
-    // The highest bits: the lowest ones choose the generation.
-    let at = (hash >> (u64::BITS - PLACES.ilog2())) as usize;
-    TABLE.try_with(|table| Some(act(&mut table.try_borrow_mut().ok()?[at]))).ok()?
-}
-
-/// A place in the table: the key that has it, by cache and hash, and its copy once it is hot.
+/// The key that has a place, by its hash: no two caches hash alike.
+#[derive(Clone, Copy)]
 struct Place {
-    cache: u64,
     hash: u64,
     votes: u32,
-    copy: Option<Copy>,
 }
 
-struct Copy {
+impl Place {
+    const EMPTY: Self = Self { hash: 0, votes: 0 };
+
+    /// The place after a read of the key with this hash.
+    fn after(self, hash: u64) -> Self {
+        if self.hash == hash {
+            return Self { hash, votes: (self.votes + 1).min(VOTES_MAX) };
+        }
+        match self.votes.saturating_sub(1) {
+            0 => Self { hash, votes: 1 },
+            votes => Self { votes, ..self },
+        }
+    }
+}
+
+/// Takes a read for a vote. Whether the key with this hash is hot.
+fn vote(hash: u64) -> bool {
+    PLACES_OF_THREAD.with(|places| {
+        let place = &places[place_of(hash)];
+        let after = place.get().after(hash);
+        place.set(after);
+        after.hash == hash && after.votes >= HOT
+    })
+}
+
+fn place_of(hash: u64) -> usize {
+    // The highest bits: the lowest ones choose the generation.
+    (hash >> (u64::BITS - PLACES.ilog2())) as usize
+}
+
+/// Does something with the copy at the place of a hash. `None` while the thread ends, or if this is
+/// called by the drop of a value that lies there.
+fn with_copy<T>(hash: u64, act: impl FnOnce(&mut Option<Copied>) -> T) -> Option<T> {
+    let act = |copies: &RefCell<[Option<Copied>; PLACES]>| {
+        Some(act(&mut copies.try_borrow_mut().ok()?[place_of(hash)]))
+    };
+    COPIES.try_with(act).ok()?
+}
+
+/// A thread's copy of a hot value.
+struct Copied {
+    /// Whose key it is: caches have copies at the same places.
+    cache: u64,
     key: Box<str>,
     entry: Entry,
     generation: u64,
@@ -143,74 +199,29 @@ struct Copy {
     since: Millis,
 }
 
-impl Place {
-    const EMPTY: Self = Self { cache: 0, hash: 0, votes: 0, copy: None };
-
-    fn serve(
-        &mut self,
-        cache: u64,
-        hash: u64,
-        key: &str,
-        generation: u64,
-        now: Millis,
-    ) -> Option<Entry> {
-        let copy = self.copy.as_mut()?;
-        let is_it = self.hash == hash && self.cache == cache && *copy.key == *key;
-        let is_valid = copy.generation == generation
-            && copy.served < SERVED_MAX
-            && now.wrapping_sub(copy.since) < SERVED_FOR;
-        if !is_it || !is_valid {
-            return None;
-        }
-        copy.served += 1;
-        self.votes = (self.votes + 1).min(VOTES_MAX);
-        Some(copy.entry.clone())
-    }
-
-    /// Takes a read of L1 for a vote, and copies what it found if that is hot.
-    fn note(
-        &mut self,
-        cache: u64,
-        hash: u64,
-        key: &str,
-        generation: u64,
-        now: Millis,
-        entry: &Entry,
-    ) {
-        if self.hash != hash || self.cache != cache {
-            self.votes = self.votes.saturating_sub(1);
-            if self.votes == 0 {
-                *self = Self { cache, hash, votes: 1, copy: None };
-            }
-            return;
-        }
-        self.votes = (self.votes + 1).min(VOTES_MAX);
-        if self.votes < HOT {
-            return;
-        }
-        match &mut self.copy {
-            // The generation says that nothing has changed.
-            Some(copy) if copy.generation == generation && *copy.key == *key => {
-                (copy.served, copy.since) = (0, now);
-            }
-            _ => self.copy = Copy::of(key, entry, generation, now),
-        }
-    }
-}
-
-impl Copy {
-    fn of(key: &str, entry: &Entry, generation: u64, now: Millis) -> Option<Self> {
+impl Copied {
+    fn of(cache: u64, key: &str, entry: &Entry, generation: u64, now: Millis) -> Option<Self> {
         let value = entry.value.as_deref();
         if value.is_some_and(|value| value.len() > VALUE_MAX) {
             return None;
         }
         let entry = Entry { value: value.map(Bytes::copy_from_slice), ..*entry };
-        Some(Self { key: key.into(), entry, generation, served: 0, since: now })
+        Some(Self { cache, key: key.into(), entry, generation, served: 0, since: now })
+    }
+
+    fn serve(&mut self, now: Millis) -> Option<Entry> {
+        if self.served >= SERVED_MAX || now.wrapping_sub(self.since) >= SERVED_FOR {
+            return None;
+        }
+        self.served += 1;
+        Some(self.entry.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use zmsg_core::ManualClock;
+
     use super::*;
 
     fn entry(text: &'static str) -> Entry {
@@ -219,9 +230,10 @@ mod tests {
 
     /// Reads a key so many times; how many of them reached L1.
     fn reads(front: &Front, key: &str, now: Millis, times: u32, local: &Entry) -> u32 {
-        let mut asked = 0;
+        let (mut asked, clock) = (0, ManualClock::new(0));
+        clock.advance(now);
         for _ in 0..times {
-            let found = front.get(key, now, || {
+            let found = front.get(key, &clock, || {
                 asked += 1;
                 Some(local.clone())
             });
@@ -257,7 +269,7 @@ mod tests {
         reads(&front, "hot", 0, HOT, &entry("a"));
         drop(front.change(front.hash("hot")));
         // A reader is overtaken: what it found is from before the change.
-        let found = front.get("hot", 0, || {
+        let found = front.get("hot", &ManualClock::new(0), || {
             drop(front.change(front.hash("hot")));
             Some(entry("a"))
         });
@@ -266,41 +278,44 @@ mod tests {
     }
 
     #[test]
-    fn one_cache_never_has_the_copies_of_another_nor_one_key_those_of_another() {
+    fn one_cache_never_has_the_copies_of_another() {
         let (one, mut other) = (Front::new(), Front::new());
-        // The same hashes, the same place.
+        // The same hashes, the same places, the same generations.
         other.hasher = one.hasher.clone();
         reads(&one, "hot", 0, 2 * HOT, &entry("a"));
-        assert_eq!(reads(&other, "hot", 0, 3, &entry("b")), 3);
-        let mut place = Place::EMPTY;
-        (0..HOT).for_each(|_| place.note(1, 7, "hot", 0, 0, &entry("a")));
-        assert!(place.serve(1, 7, "hot", 0, 0).is_some());
-        assert!(place.serve(1, 7, "another of the same hash", 0, 0).is_none());
-        assert!(place.serve(2, 7, "hot", 0, 0).is_none());
-        assert!(place.serve(1, 7, "hot", 2, 0).is_none());
+        assert_eq!(reads(&other, "hot", 0, 3, &entry("b")), 1, "its own, from the first read on");
+        assert_eq!(reads(&one, "hot", 0, 3, &entry("a")), 1);
     }
 
     #[test]
-    fn keys_that_are_read_alike_get_no_copies_and_a_hot_one_loses_its_place_in_time() {
+    fn one_key_never_has_the_copy_of_another_of_the_same_hash() {
+        let (front, hash, clock) = (Front::new(), 7, ManualClock::new(0));
+        for (key, value) in [("one", "a"), ("another", "b"), ("one", "a")] {
+            let found = front.get_hot(hash, key, &clock, || Some(entry(value)));
+            assert_eq!(found, Some(entry(value)));
+            assert_eq!(front.get_hot(hash, key, &clock, || None), Some(entry(value)));
+        }
+    }
+
+    #[test]
+    fn keys_that_are_read_alike_are_not_hot_and_a_hot_one_loses_its_place_in_time() {
         let mut place = Place::EMPTY;
         for turn in 0..1_000 {
-            place.note(1, turn % 3, "one of three", 0, 0, &entry("a"));
-            assert!(place.copy.is_none());
+            place = place.after(turn % 3);
+            assert!(place.votes < HOT);
         }
-        (0..100).for_each(|_| place.note(1, 7, "hot", 0, 0, &entry("a")));
-        assert!(place.copy.is_some());
-        (0..100).for_each(|_| place.note(1, 8, "hotter", 0, 0, &entry("b")));
-        assert_eq!(&*place.copy.as_ref().unwrap().key, "hotter");
+        place = (0..100).fold(place, |place, _| place.after(7));
+        assert_eq!((place.hash, place.votes), (7, VOTES_MAX));
+        place = (0..100).fold(place, |place, _| place.after(8));
+        assert_eq!(place.hash, 8);
     }
 
     #[test]
     fn a_hot_key_keeps_its_place_among_many_that_are_read_less() {
-        let mut place = Place::EMPTY;
-        (0..HOT).for_each(|_| place.note(1, 7, "hot", 0, 0, &entry("a")));
-        for turn in 0..100 {
-            assert!(place.serve(1, 7, "hot", 0, 0).is_some(), "{turn}");
-            assert!(place.serve(1, 7, "hot", 0, 0).is_some(), "{turn}");
-            place.note(1, 100 + turn, "another", 0, 0, &entry("b"));
+        let mut place = (0..HOT).fold(Place::EMPTY, |place, _| place.after(7));
+        for turn in 0..1_000 {
+            place = place.after(7).after(7).after(100 + turn);
+            assert!(place.hash == 7 && place.votes >= HOT, "{turn}");
         }
     }
 

@@ -2,7 +2,10 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Relaxed, Release},
+};
 
 /// What a [`TieredCache`](crate::TieredCache) has done so far, and what it holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -65,10 +68,12 @@ pub(crate) enum Count {
 }
 
 const COUNTS: usize = Count::OversizeRefused as usize + 1;
-const STRIPES: usize = 16;
+/// One for each thread that has a number, and one that the others share.
+const STRIPES: usize = 33;
+const SHARED: usize = STRIPES - 1;
 
-/// The counters: each thread adds to one of several stripes, so that a hit costs no cache line
-/// that another core writes; reading sums them up.
+/// The counters: each thread adds to a stripe of its own, so that a hit costs no cache line that
+/// another core writes, and no locked instruction; reading sums them up.
 pub(crate) struct Counters([Stripe; STRIPES]);
 
 // Two lines of 64 bytes: processors fetch them in pairs.
@@ -81,7 +86,14 @@ impl Counters {
     }
 
     pub(crate) fn add(&self, count: Count) {
-        self.0[stripe()].0[count as usize].fetch_add(1, Relaxed);
+        let stripe = stripe();
+        let counter = &self.0[stripe].0[count as usize];
+        if stripe == SHARED {
+            counter.fetch_add(1, Relaxed);
+        } else {
+            // Nobody else writes here.
+            counter.store(counter.load(Relaxed) + 1, Relaxed);
+        }
     }
 
     /// The counters alone: what the cache holds now is for its owner to add.
@@ -109,15 +121,44 @@ impl Counters {
     }
 }
 
-/// This thread's stripe, dealt out in turn at the thread's first count.
-fn stripe() -> usize {
-    static NEXT: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
+/// The numbers that threads have, a bit each.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// A number that no other thread has until this one ends; that of the shared stripe if all are taken.
+struct Number(usize);
+
+impl Number {
+    fn take() -> Self {
+        // What the thread that had the number before has counted is seen by the one that takes it.
+        let lowest = |taken: u64| taken | (taken + 1);
+        let free = |taken: u64| (taken.trailing_ones() as usize) < SHARED;
+        let taken = TAKEN.fetch_update(AcqRel, Relaxed, |it| free(it).then(|| lowest(it)));
+        Self(taken.map_or(SHARED, |before| before.trailing_ones() as usize))
     }
+}
+
+impl Drop for Number {
+    fn drop(&mut self) {
+        // While this thread ends, its number may be another's already.
+        let _ = STRIPE.try_with(|stripe| stripe.set(SHARED));
+        if self.0 != SHARED {
+            TAKEN.fetch_and(!(1 << self.0), Release);
+        }
+    }
+}
+
+thread_local! {
+    /// The number of this thread once it has one; apart from what gives it back, so that a count
+    /// need not ask whether the thread ends.
+    static STRIPE: Cell<usize> = const { Cell::new(usize::MAX) };
+    static NUMBER: Number = Number::take();
+}
+
+/// This thread's stripe, from its first count on.
+fn stripe() -> usize {
     STRIPE.with(|stripe| {
         if stripe.get() == usize::MAX {
-            stripe.set(NEXT.fetch_add(1, Relaxed) % STRIPES);
+            stripe.set(NUMBER.try_with(|number| number.0).unwrap_or(SHARED));
         }
         stripe.get()
     })
@@ -131,17 +172,33 @@ impl fmt::Debug for Counters {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
+
+    #[test]
+    fn threads_that_count_at_the_same_time_have_numbers_of_their_own() {
+        let numbers: Vec<Number> = (0..100).map(|_| Number::take()).collect();
+        let own: HashSet<usize> =
+            numbers.iter().map(|it| it.0).filter(|it| *it != SHARED).collect();
+        assert_eq!(own.len(), numbers.iter().filter(|it| it.0 != SHARED).count());
+        assert!(own.len() > 1, "others of this process have some");
+    }
 
     #[test]
     fn counts_of_all_threads_add_up() {
         let counters = Counters::new();
         std::thread::scope(|scope| {
-            for _ in 0..40 {
-                scope.spawn(|| (0..100).for_each(|_| counters.add(Count::L1Hit)));
+            for _ in 0..2 * STRIPES {
+                scope.spawn(|| (0..1_000).for_each(|_| counters.add(Count::L1Hit)));
             }
         });
-        assert_eq!(counters.sums().l1_hits, 4000);
+        // Numbers that are free again are taken by others, one after the other.
+        for _ in 0..2 * STRIPES {
+            let counted = || (0..10).for_each(|_| counters.add(Count::L1Hit));
+            std::thread::scope(|scope| drop(scope.spawn(counted)));
+        }
+        assert_eq!(counters.sums().l1_hits, 2 * STRIPES as u64 * 1_010);
         assert_eq!(counters.sums().oversize_refused, 0);
     }
 }

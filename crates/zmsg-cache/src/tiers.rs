@@ -114,9 +114,8 @@ impl TieredCache {
 
 impl Inner {
     pub(crate) fn peek(&self, key: &str) -> Option<Option<Bytes>> {
-        let now = self.clock.coarse();
-        let entry = self.front.get(key, now, || self.local.get(key))?;
-        if entry.deadline <= now || entry.epoch != self.epoch() {
+        let entry = self.front.get(key, &*self.clock, || self.local.get(key))?;
+        if entry.deadline <= self.clock.coarse() || entry.epoch != self.epoch() {
             return None;
         }
         self.stats.add(if entry.value.is_some() { Count::L1Hit } else { Count::NegativeHit });

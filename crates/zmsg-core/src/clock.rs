@@ -31,7 +31,9 @@ impl Clock for SystemClock {
     }
 
     fn coarse(&self) -> Millis {
-        coarsetime::Instant::now().duration_since(coarsetime::Instant::from_ticks(0)).as_millis()
+        coarsetime::Instant::now_without_cache_update()
+            .duration_since(coarsetime::Instant::from_ticks(0))
+            .as_millis()
     }
 }
 

@@ -211,7 +211,7 @@ mod tests {
     use super::*;
 
     fn middle(median: f64) -> Middle {
-        Middle { median, low: median * 0.9, high: median * 1.1 }
+        Middle { median, low: median * 0.9, high: median * 1.1, is_sure: true }
     }
 
     #[test]

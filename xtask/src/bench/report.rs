@@ -23,7 +23,7 @@ pub(crate) struct Args {
 }
 
 /// Where the report is, from the root of the repository.
-const PLACE: &str = "docs/reports";
+pub(super) const PLACE: &str = "docs/reports";
 
 /// Writes `latest.md`, `latest.html` and a chart for each case.
 ///
@@ -159,6 +159,7 @@ fn word(verdict: Verdict) -> &'static str {
         Verdict::Better => "better",
         Verdict::Worse => "worse",
         Verdict::Same => "inside the noise",
+        Verdict::TooFew => "too few rounds to tell",
     }
 }
 
@@ -238,7 +239,8 @@ fn page(results: &Results, charts: &[Chart]) -> String {
     let heads = HEADS.map(|head| format!("<th>{head}")).join("");
     let _ = writeln!(page, "</table>\n<h2>Beside peers</h2><div class=\"wide\"><table><tr>{heads}");
     for (cells, verdict) in rows(results) {
-        let class = if verdict == Verdict::Same { "same" } else { word(verdict) };
+        let is_said = matches!(verdict, Verdict::Better | Verdict::Worse);
+        let class = if is_said { word(verdict) } else { "same" };
         let cells = cells.map(|cell| format!("<td>{}", escaped(&cell))).join("");
         let _ = writeln!(page, "<tr class=\"{class}\">{cells}");
     }

@@ -9,20 +9,27 @@ pub(super) struct Middle {
     pub(super) median: f64,
     pub(super) low: f64,
     pub(super) high: f64,
+    /// There were samples enough for the interval to mean something.
+    pub(super) is_sure: bool,
 }
 
-/// How sure an interval is to hold the true median, where there are samples enough: 6.
+/// How sure an interval is to hold the true median, where there are samples enough.
 const CONFIDENCE: f64 = 0.95;
 
+/// Of fewer even the whole range holds the true median less surely than that.
+const SAMPLES_MIN: usize = 6;
+
 impl Middle {
-    /// Of these samples; `None` without any. Of fewer than 6 the interval is their range.
+    /// Of these samples; `None` without any. Of fewer than 6 the interval is their range, and
+    /// allows no verdict.
     pub(super) fn of(samples: &[f64]) -> Option<Self> {
         let mut sorted = samples.to_vec();
         sorted.sort_by(f64::total_cmp);
         let (first, last) = (0, sorted.len().checked_sub(1)?);
         let off = outside(sorted.len());
         let median = (sorted[last / 2] + sorted[sorted.len() / 2]) / 2.0;
-        Some(Self { median, low: sorted[first + off], high: sorted[last - off] })
+        let (low, high) = (sorted[first + off], sorted[last - off]);
+        Some(Self { median, low, high, is_sure: sorted.len() >= SAMPLES_MIN })
     }
 
     /// This over another that was measured apart from it: the interval holds whatever both can be.
@@ -31,6 +38,7 @@ impl Middle {
             median: self.median / other.median,
             low: self.low / other.high,
             high: self.high / other.low,
+            is_sure: self.is_sure && other.is_sure,
         }
     }
 }
@@ -64,11 +72,15 @@ pub(super) enum Verdict {
     Worse,
     /// The interval holds 1: a difference inside the noise is none.
     Same,
+    /// It was measured too seldom to say anything.
+    TooFew,
 }
 
 impl Verdict {
     pub(super) fn of(ratio: Middle) -> Self {
-        if ratio.low > 1.0 {
+        if !ratio.is_sure {
+            Self::TooFew
+        } else if ratio.low > 1.0 {
             Self::Better
         } else if ratio.high < 1.0 {
             Self::Worse
@@ -90,13 +102,14 @@ mod tests {
         }
         let samples: Vec<f64> = (1..=10).rev().map(f64::from).collect();
         let middle = Middle::of(&samples).unwrap();
-        assert_eq!(middle, Middle { median: 5.5, low: 2.0, high: 9.0 });
+        assert_eq!(middle, Middle { median: 5.5, low: 2.0, high: 9.0, is_sure: true });
         assert_eq!(Middle::of(&[]), None);
     }
 
     #[test]
     fn a_slow_round_that_met_both_says_nothing() {
-        let (own, other) = ([10.0, 2.0, 11.0, 10.0], [5.0, 1.0, 5.5, 5.0]);
+        let own = [10.0, 2.0, 11.0, 10.0, 10.0, 10.0];
+        let other = [5.0, 1.0, 5.5, 5.0, 5.0, 5.0];
         let ratio = beside(&own, &other).unwrap();
         assert_eq!((ratio.median, Verdict::of(ratio)), (2.0, Verdict::Better));
         let apart = Middle::of(&own).unwrap().over(Middle::of(&other).unwrap());
@@ -104,8 +117,14 @@ mod tests {
     }
 
     #[test]
+    fn few_samples_allow_no_verdict_however_far_apart_they_are() {
+        assert_eq!(Verdict::of(beside(&[9.0; 5], &[1.0; 5]).unwrap()), Verdict::TooFew);
+        assert_eq!(Verdict::of(beside(&[9.0; 6], &[1.0; 6]).unwrap()), Verdict::Better);
+    }
+
+    #[test]
     fn a_difference_inside_the_noise_is_none() {
-        let verdict = |low, high| Verdict::of(Middle { median: 1.0, low, high });
+        let verdict = |low, high| Verdict::of(Middle { median: 1.0, low, high, is_sure: true });
         assert_eq!(verdict(0.98, 1.2), Verdict::Same);
         assert_eq!(verdict(1.01, 1.2), Verdict::Better);
         assert_eq!(verdict(0.8, 0.99), Verdict::Worse);

@@ -95,7 +95,7 @@ pub(super) fn number(value: f64) -> String {
 
 /// What a ratio allows to say.
 pub(super) fn said(unit: Unit, ratio: Middle) -> String {
-    let Middle { median, low, high } = ratio;
+    let Middle { median, low, high, .. } = ratio;
     let (what, less) = match unit {
         Unit::PerSecond | Unit::Nanoseconds => ("as fast", "slower"),
         Unit::Percent => ("as many", "fewer"),
@@ -105,6 +105,7 @@ pub(super) fn said(unit: Unit, ratio: Middle) -> String {
         Verdict::Better => figures,
         Verdict::Worse => format!("{figures}, {less}"),
         Verdict::Same => format!("{figures}, inside the noise"),
+        Verdict::TooFew => format!("{figures}, too few rounds to tell"),
     }
 }
 

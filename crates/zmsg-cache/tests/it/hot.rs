@@ -129,7 +129,7 @@ async fn a_copy_ends_with_its_ttl_with_a_clear_and_with_every_kind_of_change() {
 /// Readers on threads of their own, of one key that changes all the time.
 #[test]
 fn a_read_that_begins_after_a_change_returned_never_sees_what_was_before_on_any_thread() {
-    const CHANGES: u64 = 20_000;
+    const CHANGES: u64 = 5_000;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let cluster = Cluster::alone();
     let (cache, local) = counted(&cluster);
