@@ -52,6 +52,8 @@ async fn open(database: &Database, redis: &str, namespace: String) -> Sides {
     config.store.connections_max = CONNECTIONS;
     config.redis.url = Some(redis.to_owned());
     config.redis.namespace = namespace;
+    // As the bare client has.
+    config.redis.connections = 1;
     config.cache.local_bytes_max.0 = 64 << 10;
     let zmsg = Zmsg::open(config).await.unwrap();
     for text in [

@@ -60,7 +60,7 @@ fn main() {
 /// Ways to ask Redis.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// As L2 does: value and rest of its TTL, by two shared connections, with a deadline.
+    /// As L2 does: value and rest of its TTL, by one shared connection, with a deadline.
     Zmsg,
     /// `GET` by one shared connection.
     Connection,
@@ -72,6 +72,7 @@ async fn connect(url: &str) -> Clients {
     let mut options = RedisOptions::from_url(url).expect("a URL of Redis");
     options.namespace = format!("zmsg-bench-{}", std::process::id());
     options.deadline = Duration::from_secs(5);
+    options.connections = 1;
     let redis = Redis::open(options, &TaskTracker::new()).expect("good options");
     let zmsg = RedisCache::new(redis);
     let client = Client::open(url).expect("a URL of Redis");

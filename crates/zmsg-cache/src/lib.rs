@@ -1,8 +1,8 @@
 //! The two cache tiers, single flight, and the fences that keep stale values out.
 //!
 //! [`TieredCache`] is what an engine holds. A read looks at L1 ([`LocalCache`], in this process)
-//! without a future or a lock of ours, or at this thread's own copy of a hot value; on a miss one flight per key asks L2 ([`RemoteCache`],
-//! shared by the nodes) and then the [`Origin`], and fills both. A write is bracketed:
+//! without a future or a lock of ours, or at this thread's own copy of a hot value; on a miss one
+//! flight per key asks L2 ([`RemoteCache`], shared by the nodes) and then the [`Origin`], and fills both. A write is bracketed:
 //! [`begin_write`](TieredCache::begin_write) fences the key in both tiers, the caller commits,
 //! [`publish`](TieredCache::publish) shows the value, unless somebody else may have committed a
 //! newer one.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::sync::atomic::{
-    AtomicU64,
+    AtomicU64, AtomicUsize,
     Ordering::{AcqRel, Relaxed, Release},
 };
 
@@ -68,9 +68,11 @@ pub(crate) enum Count {
 }
 
 const COUNTS: usize = Count::OversizeRefused as usize + 1;
-/// One for each thread that has a number, and one that the others share.
-const STRIPES: usize = 33;
-const SHARED: usize = STRIPES - 1;
+
+/// Stripes of one thread each, and those that the threads beyond share.
+const OWN: usize = 32;
+const SHARED: usize = 8;
+const STRIPES: usize = OWN + SHARED;
 
 /// The counters: each thread adds to a stripe of its own, so that a hit costs no cache line that
 /// another core writes, and no locked instruction; reading sums them up.
@@ -88,7 +90,7 @@ impl Counters {
     pub(crate) fn add(&self, count: Count) {
         let stripe = stripe();
         let counter = &self.0[stripe].0[count as usize];
-        if stripe == SHARED {
+        if stripe >= OWN {
             counter.fetch_add(1, Relaxed);
         } else {
             // Nobody else writes here.
@@ -124,24 +126,30 @@ impl Counters {
 /// The numbers that threads have, a bit each.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
-/// A number that no other thread has until this one ends; that of the shared stripe if all are taken.
+/// One of the shared stripes, dealt out in turn.
+fn shared() -> usize {
+    static NEXT: AtomicUsize = AtomicUsize::new(0);
+    OWN + NEXT.fetch_add(1, Relaxed) % SHARED
+}
+
+/// A number that no other thread has until this one ends; that of a shared stripe if all are taken.
 struct Number(usize);
 
 impl Number {
     fn take() -> Self {
         // What the thread that had the number before has counted is seen by the one that takes it.
         let lowest = |taken: u64| taken | (taken + 1);
-        let free = |taken: u64| (taken.trailing_ones() as usize) < SHARED;
+        let free = |taken: u64| (taken.trailing_ones() as usize) < OWN;
         let taken = TAKEN.fetch_update(AcqRel, Relaxed, |it| free(it).then(|| lowest(it)));
-        Self(taken.map_or(SHARED, |before| before.trailing_ones() as usize))
+        Self(taken.map_or_else(|_| shared(), |before| before.trailing_ones() as usize))
     }
 }
 
 impl Drop for Number {
     fn drop(&mut self) {
         // While this thread ends, its number may be another's already.
-        let _ = STRIPE.try_with(|stripe| stripe.set(SHARED));
-        if self.0 != SHARED {
+        let _ = STRIPE.try_with(|stripe| stripe.set(shared()));
+        if self.0 < OWN {
             TAKEN.fetch_and(!(1 << self.0), Release);
         }
     }
@@ -158,7 +166,7 @@ thread_local! {
 fn stripe() -> usize {
     STRIPE.with(|stripe| {
         if stripe.get() == usize::MAX {
-            stripe.set(NUMBER.try_with(|number| number.0).unwrap_or(SHARED));
+            stripe.set(NUMBER.try_with(|number| number.0).unwrap_or_else(|_| shared()));
         }
         stripe.get()
     })
@@ -179,10 +187,9 @@ mod tests {
     #[test]
     fn threads_that_count_at_the_same_time_have_numbers_of_their_own() {
         let numbers: Vec<Number> = (0..100).map(|_| Number::take()).collect();
-        let own: HashSet<usize> =
-            numbers.iter().map(|it| it.0).filter(|it| *it != SHARED).collect();
-        assert_eq!(own.len(), numbers.iter().filter(|it| it.0 != SHARED).count());
-        assert!(own.len() > 1, "others of this process have some");
+        let own = || numbers.iter().map(|it| it.0).filter(|it| *it < OWN);
+        assert_eq!(own().collect::<HashSet<_>>().len(), own().count());
+        assert!(numbers.iter().all(|it| it.0 < STRIPES));
     }
 
     #[test]

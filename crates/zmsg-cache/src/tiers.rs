@@ -26,8 +26,8 @@ use crate::{CachePolicy, CacheStats, Entry, LocalCache, RemoteCache};
 ///   [`invalidate`](Self::invalidate), which never brings an old value back.
 /// - Of all readers of a missing key one load runs; it belongs to none of them.
 /// - A hit allocates nothing, takes no lock of ours and creates no future. A thread that reads a key
-///   often makes a copy of its value once, of up to 4 KiB, and reads that: a hot key does not get
-///   slower with each core. All this holds for copies too.
+///   often makes a copy of its value, of up to 4 KiB, once a change, and reads that: a hot key does
+///   not get slower with each core. All this holds for copies too; there are 64 a thread at most.
 ///
 /// Loads run as tasks on the tracker that the constructor was given: all `async` methods have to
 /// be polled inside a Tokio runtime with its timer enabled.

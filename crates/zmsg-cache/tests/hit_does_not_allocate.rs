@@ -14,6 +14,9 @@ use zmsg_core::{Key, Result, SystemClock};
 /// Hits after which a thread has its copy of a hot value.
 const WARM: u64 = 20;
 
+/// Bytes of a value that no thread copies, so that each hit is one of the backend.
+const LARGE: usize = 5_000;
+
 #[derive(Debug)]
 struct Unasked;
 
@@ -25,7 +28,7 @@ impl Origin for Unasked {
 }
 
 /// What a thousand hits allocated, by `peek` and by `get_or_load`.
-async fn allocations(local: Arc<dyn LocalCache>) -> [u64; 2] {
+async fn allocations(local: Arc<dyn LocalCache>, value_bytes: usize) -> [u64; 2] {
     let cache = TieredCache::new(
         local,
         Arc::new(NoRemote),
@@ -35,7 +38,7 @@ async fn allocations(local: Arc<dyn LocalCache>) -> [u64; 2] {
     );
     let (key, origin): (_, Arc<dyn Origin>) =
         (Key::new("feed_1").expect("a valid key"), Arc::new(Unasked));
-    cache.set(&key, Bytes::from(vec![7; 256]), None).await.expect("a small value");
+    cache.set(&key, Bytes::from(vec![7; value_bytes]), None).await.expect("a small value");
     // The clock and this thread's stripe of the counters are set up by the first hit; after some more the
     // thread makes its copy of the value.
     for _ in 0..WARM {
@@ -62,7 +65,10 @@ async fn allocations(local: Arc<dyn LocalCache>) -> [u64; 2] {
 
 #[tokio::test]
 async fn a_hit_in_l1_allocates_nothing() {
-    assert_eq!(allocations(Arc::new(QuickCache::new(1 << 20, 1000))).await, [0, 0]);
+    for value_bytes in [256, LARGE] {
+        let local = Arc::new(QuickCache::new(1 << 20, 1000));
+        assert_eq!(allocations(local, value_bytes).await, [0, 0], "{value_bytes} bytes");
+    }
 }
 
 /// Once in 64 hits stretto is handed what was read, in a list and a queue.
@@ -70,7 +76,7 @@ async fn a_hit_in_l1_allocates_nothing() {
 #[tokio::test]
 async fn a_hit_in_stretto_allocates_twice_in_64_at_most() {
     let stretto = zmsg_cache::StrettoCache::new(1 << 20, 1000).unwrap();
-    let allocated = allocations(Arc::new(stretto)).await;
+    let allocated = allocations(Arc::new(stretto), LARGE).await;
     assert!(allocated.iter().all(|count| *count <= 2 * 1000 / 64), "{allocated:?}");
 }
 
@@ -78,7 +84,7 @@ async fn a_hit_in_stretto_allocates_twice_in_64_at_most() {
 #[cfg(feature = "moka")]
 #[tokio::test]
 async fn a_hit_in_moka_allocates_twice_in_64_at_most() {
-    let allocated = allocations(Arc::new(zmsg_cache::MokaCache::new(1 << 20))).await;
+    let allocated = allocations(Arc::new(zmsg_cache::MokaCache::new(1 << 20)), LARGE).await;
     assert!(allocated.iter().all(|count| *count <= 2 * 1000 / 64), "{allocated:?}");
 }
 

@@ -70,7 +70,7 @@ impl Zmsg {
     ///
     /// L1, then one flight per key through filter and L2 to the key's source. A hit in L1
     /// allocates nothing, takes no lock of ours and boxes no future; of a key that it reads often, a thread
-    /// makes a copy for itself once, of up to 4 KiB.
+    /// makes a copy for itself once a change, of up to 4 KiB.
     ///
     /// # Errors
     /// What the source says if it cannot be asked; `Overloaded` if too many already wait for

@@ -32,8 +32,8 @@ const ELSEWHERE: [(&str, &str); 6] = [
     ),
     (
         "Each write must be in the database when its call returns",
-        "use the store route only: then zmsg is a cache that is never stale on its node, and its other routes are \
-         nothing to you.",
+        "use the store route only: then zmsg is a cache in which no read of this node is older than its last write, and its \
+         other routes are nothing to you.",
     ),
     (
         "Streams that many systems read again and again, at rates beyond one database",
@@ -76,13 +76,13 @@ fn text(results: &Results) -> String {
     let mut worse: Vec<_> = of(Verdict::Worse).collect();
     worse.sort_by(|one, other| one.ratio.median.total_cmp(&other.ratio.median));
     if worse.is_empty() {
-        text.push_str("No peer was ahead in anything that was measured.\n");
+        text.push_str("No peer was ahead in anything that was measured often enough to tell.\n");
     }
     for pair in worse {
         let _ = writeln!(text, "- {}", line(pair));
     }
-    text.push_str("\n## Beside each peer\n\n| peer | zmsg ahead | no difference | peer ahead | the middle ratio |\n");
-    text.push_str("| --- | --- | --- | --- | --- |\n");
+    text.push_str("\n## Beside each peer\n\n| peer | zmsg ahead | no difference | peer ahead | too few rounds | geometric mean |\n");
+    text.push_str("| --- | --- | --- | --- | --- | --- |\n");
     for (peer, of_peer) in by_peer(&pairs) {
         let count = |verdict| of_peer.iter().filter(|it| Verdict::of(it.ratio) == verdict).count();
         let same = count(Verdict::Same) + count(Verdict::TooFew);
@@ -95,6 +95,12 @@ fn text(results: &Results) -> String {
     better.sort_by(|one, other| other.ratio.median.total_cmp(&one.ratio.median));
     for pair in better.into_iter().take(10) {
         let _ = writeln!(text, "- {}", line(pair));
+    }
+    if !results.left_out.is_empty() {
+        text.push_str("\n## Left out\n\n");
+    }
+    for left_out in &results.left_out {
+        let _ = writeln!(text, "- {}: {}", left_out.left_out, left_out.why.trim());
     }
     text.push_str("\n## What no figure says\n\n");
     for (need, advice) in ELSEWHERE {
@@ -120,10 +126,15 @@ fn by_peer<'a>(pairs: &'a [Pair<'a>]) -> BTreeMap<&'a str, Vec<&'a Pair<'a>>> {
     peers
 }
 
-/// The geometric mean: half as fast here and twice as fast there is as fast.
-fn middle(pairs: &[&Pair<'_>]) -> f64 {
-    let sum: f64 = pairs.iter().map(|pair| pair.ratio.median.ln()).sum();
-    (sum / pairs.len() as f64).exp()
+/// The geometric mean of those that were measured often enough: half as fast here and twice as fast there is
+/// as fast.
+fn middle(pairs: &[&Pair<'_>]) -> String {
+    let is_sure = |pair: &&&Pair<'_>| Verdict::of(pair.ratio) != Verdict::TooFew;
+    let logs: Vec<f64> = pairs.iter().filter(is_sure).map(|pair| pair.ratio.median.ln()).collect();
+    if logs.is_empty() {
+        return "–".to_owned();
+    }
+    format!("{:.2}", (logs.iter().sum::<f64>() / logs.len() as f64).exp())
 }
 
 #[cfg(test)]
@@ -156,7 +167,7 @@ mod tests {
             bad.contains("append: zmsg 0.25 times okaywal") && !bad.contains("replay"),
             "{text}"
         );
-        assert!(good.contains("| okaywal | 1 | 1 | 1 | 1.0"), "{text}");
+        assert!(good.contains("| okaywal | 1 | 1 | 1 | 0 | 1.0"), "{text}");
         assert!(good.contains("replay: zmsg 4.00 times okaywal"), "{text}");
     }
 }

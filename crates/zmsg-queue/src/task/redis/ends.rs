@@ -2,14 +2,17 @@
 //!
 //! Completions that come while others are on their way to Redis wait for those, and go together in one
 //! script. So a busy worker asks less often the busier it is, and a lone completion waits for nothing.
+//! What sends them is a task of its own: no caller that is dropped, or is not polled, holds up others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Semaphore, oneshot};
-use zmsg_core::{Error, ErrorKind, Result};
-use zmsg_redis::RedisKey;
+use futures_util::future::join_all;
+use tokio::sync::oneshot;
+use tokio_util::task::TaskTracker;
+use zmsg_core::{Clock, Error, ErrorKind, Result};
 use zmsg_redis::redis::cmd;
+use zmsg_redis::{Redis, RedisKey};
 
 use super::calls::{DAY_KEPT_S, held_keys};
 use super::keys::Keys;
@@ -19,36 +22,45 @@ use super::{RedisTaskQueue, scripts};
 use crate::task::record::LeasedTask;
 
 /// Scripts of one queue that are under way at most: one that Redis works on, and the next.
-const TURNS: usize = 2;
+const SENDERS: usize = 2;
 
 /// Tasks of one script at most: it must not hold up others for long.
 const TOGETHER: usize = 64;
 
-/// What Redis says of a task that was to end: whether it was ours, and the key of its lock against
-/// doubles, which may be empty.
-type Ended = (bool, String);
+/// What Redis says of a task that was to end, and the key of its lock against doubles, which may be empty.
+type Ended = (u8, String);
 
-/// The completions that wait, of each queue.
+const DONE: u8 = 1;
+/// It could not be looked at: asked for alone, Redis says why.
+const UNREADABLE: u8 = 2;
+
+/// The completions that wait, of each queue, and what sends them.
 #[derive(Debug, Default)]
-pub(super) struct Ends(Mutex<HashMap<String, Arc<Line>>>);
+pub(super) struct Ends {
+    lines: Mutex<HashMap<String, Arc<Line>>>,
+    tracker: TaskTracker,
+}
 
 /// Those of one queue.
-#[derive(Debug)]
-struct Line {
-    waiting: Mutex<Vec<Waiting>>,
-    turns: Semaphore,
+#[derive(Debug, Default)]
+struct Line(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    waiting: Vec<Waiting>,
+    senders: usize,
 }
 
 #[derive(Debug)]
 struct Waiting {
     text: String,
     attempt: u32,
-    answer: oneshot::Sender<Result<Ended>>,
+    answer: oneshot::Sender<Result<bool>>,
 }
 
 impl Ends {
     fn of(&self, queue: &str) -> Arc<Line> {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(line) = lines.get(queue) {
             return Arc::clone(line);
         }
@@ -56,30 +68,58 @@ impl Ends {
     }
 }
 
-impl Default for Line {
-    fn default() -> Self {
-        Self { waiting: Mutex::default(), turns: Semaphore::new(TURNS) }
+impl Line {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One more who waits, and the place of one more sender, if there is one.
+    fn join(self: &Arc<Self>, one: Waiting) -> Option<Place> {
+        let mut state = self.state();
+        state.waiting.push(one);
+        if state.senders == SENDERS {
+            return None;
+        }
+        state.senders += 1;
+        Some(Place(Some(Arc::clone(self))))
     }
 }
 
-impl Line {
-    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// The place of a sender, which is free again when this is dropped.
+struct Place(Option<Arc<Line>>);
 
-    fn join(&self, text: &str, attempt: u32) -> oneshot::Receiver<Result<Ended>> {
-        let (answer, answered) = oneshot::channel();
-        self.waiting().push(Waiting { text: text.to_owned(), attempt, answer });
-        answered
+impl Place {
+    /// Those who have waited longest and still do. If there are none the place is free in the same breath: the
+    /// next who comes needs a sender.
+    fn next(&mut self) -> Vec<Waiting> {
+        let Some(line) = &self.0 else { return Vec::new() };
+        let mut state = line.state();
+        state.waiting.retain(|one| !one.answer.is_closed());
+        let count = state.waiting.len().min(TOGETHER);
+        let next: Vec<_> = state.waiting.drain(..count).collect();
+        if next.is_empty() {
+            state.senders -= 1;
+            drop(state);
+            self.0 = None;
+        }
+        next
     }
+}
 
-    /// Those who have waited longest and still do.
-    fn next(&self) -> Vec<Waiting> {
-        let mut waiting = self.waiting();
-        waiting.retain(|one| !one.answer.is_closed());
-        let count = waiting.len().min(TOGETHER);
-        waiting.drain(..count).collect()
+impl Drop for Place {
+    fn drop(&mut self) {
+        // The runtime ends, or the sender panicked: others take its place.
+        if let Some(line) = &self.0 {
+            line.state().senders -= 1;
+        }
     }
+}
+
+/// What a sender needs.
+struct Sender {
+    redis: Redis,
+    clock: Arc<dyn Clock>,
+    keys: Keys,
 }
 
 impl RedisTaskQueue {
@@ -88,15 +128,11 @@ impl RedisTaskQueue {
         let keys = Keys::of(&task.queue);
         let text = self.text_of(&keys, task.id).await?;
         let is_plain = task.lane.is_none() && task.retention.is_none();
-        let (done, lock) = if is_plain {
-            self.end_with_others(&task.queue, &keys, &text, task.attempt).await?
+        let done = if is_plain {
+            self.end_with_others(&task.queue, keys.clone(), text, task.attempt).await?
         } else {
             self.end_kept_or_of_a_lane(task, &keys, &text).await?
         };
-        if !lock.is_empty() {
-            let lock = [RedisKey::verbatim(lock)];
-            let _: u64 = self.redis.script(&scripts::UNLOCK, &lock, &(&text,)).await?;
-        }
         if done && may_be_named(task.id) {
             let mut forget = cmd("HDEL");
             forget.arg(keys.names()).arg(task.id.0.to_string());
@@ -110,7 +146,7 @@ impl RedisTaskQueue {
         task: &LeasedTask,
         keys: &Keys,
         text: &str,
-    ) -> Result<Ended> {
+    ) -> Result<bool> {
         let mut all = Vec::from(held_keys(keys, text));
         all.extend(keys.processed(self.clock.wall()));
         all.push(keys.completed());
@@ -120,64 +156,88 @@ impl RedisTaskQueue {
             None => Default::default(),
         };
         let args = (text, task.attempt, DAY_KEPT_S, message, until_s);
-        self.redis.script(&scripts::COMPLETE, &all, &args).await
+        let (done, lock): Ended = self.redis.script(&scripts::COMPLETE, &all, &args).await?;
+        unlock(&self.redis, lock, text).await?;
+        Ok(done == DONE)
     }
 
-    /// Waits for an answer or for a turn, whichever comes first. Who has a turn speaks for all who wait.
     async fn end_with_others(
         &self,
         queue: &str,
-        keys: &Keys,
-        text: &str,
+        keys: Keys,
+        text: String,
         attempt: u32,
-    ) -> Result<Ended> {
-        let line = self.ends.of(queue);
-        let mut answered = line.join(text, attempt);
-        loop {
-            let turn = tokio::select! {
-                biased;
-                // Who spoke for this one was dropped on the way: nobody knows how far it came.
-                ended = &mut answered => return ended.unwrap_or_else(|_| Err(unanswered())),
-                turn = line.turns.acquire() => turn.map_err(|_| unanswered())?,
-            };
-            self.end_each(keys, line.next()).await;
-            drop(turn);
+    ) -> Result<bool> {
+        let (answer, answered) = oneshot::channel();
+        let place = self.ends.of(queue).join(Waiting { text, attempt, answer });
+        if let Some(mut place) = place {
+            let (redis, clock) = (self.redis.clone(), Arc::clone(&self.clock));
+            let sender = Sender { redis, clock, keys };
+            self.ends.tracker.spawn(async move {
+                loop {
+                    let tasks = place.next();
+                    if tasks.is_empty() {
+                        return;
+                    }
+                    sender.end_each(tasks).await;
+                }
+            });
         }
+        // Without an answer the runtime of the sender has ended: nobody knows how far it came.
+        answered.await.unwrap_or_else(|_| Err(unanswered()))
     }
+}
 
-    /// Ends tasks in one script. If Redis has refused that, each by itself: one may be to blame.
-    async fn end_each(&self, keys: &Keys, tasks: Vec<Waiting>) {
-        match self.end_all(keys, &tasks).await {
+impl Sender {
+    /// Ends tasks in one script, and tells those who wait.
+    async fn end_each(&self, tasks: Vec<Waiting>) {
+        match self.end_all(&tasks).await {
             Ok(ended) => {
                 // One without an answer is told that by its sender's drop.
-                for (task, ended) in tasks.into_iter().zip(ended) {
-                    let _ = task.answer.send(Ok(ended));
-                }
+                join_all(tasks.into_iter().zip(ended).map(|(task, it)| self.tell(task, it))).await;
             }
-            Err(error)
-                if tasks.len() == 1 || error.is_outcome_unknown() || error.is_temporary() =>
-            {
+            Err(error) => {
                 for task in tasks {
                     let _ = task.answer.send(Err(error.clone()));
                 }
             }
-            Err(_) => {
-                for task in tasks {
-                    let one = self.end_all(keys, std::slice::from_ref(&task)).await;
-                    let one = one.and_then(|ended| ended.into_iter().next().ok_or_else(unanswered));
-                    let _ = task.answer.send(one);
-                }
-            }
         }
     }
 
-    async fn end_all(&self, keys: &Keys, tasks: &[Waiting]) -> Result<Vec<Ended>> {
+    async fn end_all(&self, tasks: &[Waiting]) -> Result<Vec<Ended>> {
+        let keys = &self.keys;
         let mut all = vec![keys.active(), keys.lease(), keys.held(), keys.until()];
         all.extend(keys.processed(self.clock.wall()));
         all.extend(tasks.iter().map(|task| keys.task(&task.text)));
         let each: Vec<_> = tasks.iter().map(|task| (&task.text, task.attempt)).collect();
         self.redis.script(&scripts::COMPLETE_MANY, &all, &(DAY_KEPT_S, each)).await
     }
+
+    async fn tell(&self, task: Waiting, (ended, lock): Ended) {
+        let told = match ended {
+            UNREADABLE => self.end_alone(&task).await,
+            _ => unlock(&self.redis, lock, &task.text).await.map(|()| ended == DONE),
+        };
+        let _ = task.answer.send(told);
+    }
+
+    async fn end_alone(&self, task: &Waiting) -> Result<bool> {
+        let mut all = Vec::from(held_keys(&self.keys, &task.text));
+        all.extend(self.keys.processed(self.clock.wall()));
+        all.push(self.keys.completed());
+        let args = (&task.text, task.attempt, DAY_KEPT_S, "", "");
+        let (done, _): Ended = self.redis.script(&scripts::COMPLETE, &all, &args).await?;
+        Ok(done == DONE)
+    }
+}
+
+/// Takes the lock against doubles of a task away, if there is one and it still is the task's.
+async fn unlock(redis: &Redis, lock: String, text: &str) -> Result<()> {
+    if !lock.is_empty() {
+        let lock = [RedisKey::verbatim(lock)];
+        let _: u64 = redis.script(&scripts::UNLOCK, &lock, &(text,)).await?;
+    }
+    Ok(())
 }
 
 fn unanswered() -> Error {

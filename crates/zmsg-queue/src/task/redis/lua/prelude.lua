@@ -35,11 +35,14 @@ local function note_grouped(id, group, now, groups, grouped)
   end
 end
 
--- Whether this attempt holds a task, and the key of the task's lock against doubles, if it has one. A worker of
--- others takes `pending_since` away when it takes a task.
-local function holds(task, attempt)
-  local found = redis.call('HMGET', task, 'state', 'zmsg_attempt', 'pending_since', 'unique_key')
+-- Whether this attempt holds a task whose hash has these, and the key of the task's lock against doubles, if it has
+-- one. A worker of others takes `pending_since` away when it takes a task.
+local function is_held(found, attempt)
   return found[1] == 'active' and found[2] == attempt and found[3], found[4]
+end
+
+local function holds(task, attempt)
+  return is_held(redis.call('HMGET', task, 'state', 'zmsg_attempt', 'pending_since', 'unique_key'), attempt)
 end
 
 -- Takes a task from its worker.
