@@ -85,10 +85,9 @@ fn text(results: &Results) -> String {
     text.push_str("| --- | --- | --- | --- | --- | --- |\n");
     for (peer, of_peer) in by_peer(&pairs) {
         let count = |verdict| of_peer.iter().filter(|it| Verdict::of(it.ratio) == verdict).count();
-        let same = count(Verdict::Same) + count(Verdict::TooFew);
-        let (better, worse) = (count(Verdict::Better), count(Verdict::Worse));
-        let _ =
-            writeln!(text, "| {peer} | {better} | {same} | {worse} | {:.2} |", middle(&of_peer));
+        let counts = [Verdict::Better, Verdict::Same, Verdict::Worse, Verdict::TooFew].map(count);
+        let cells = counts.map(|count| count.to_string()).join(" | ");
+        let _ = writeln!(text, "| {peer} | {cells} | {} |", middle(&of_peer));
     }
     text.push_str("\n## Where zmsg is furthest ahead\n\n");
     let mut better: Vec<_> = of(Verdict::Better).collect();
