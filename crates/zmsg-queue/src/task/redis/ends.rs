@@ -108,9 +108,13 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        // The runtime ends, or the sender panicked: others take its place.
+        // The runtime ends, or the sender panicked. Without another one nobody would answer those who wait.
         if let Some(line) = &self.0 {
-            line.state().senders -= 1;
+            let mut state = line.state();
+            state.senders -= 1;
+            if state.senders == 0 {
+                state.waiting.clear();
+            }
         }
     }
 }
@@ -243,4 +247,33 @@ async fn unlock(redis: &Redis, lock: String, text: &str) -> Result<()> {
 fn unanswered() -> Error {
     let why = "Redis did not say what came of a completion";
     Error::new(ErrorKind::Unavailable, why).temporary().outcome_unknown()
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
+
+    fn one() -> (Waiting, oneshot::Receiver<Result<bool>>) {
+        let (answer, answered) = oneshot::channel();
+        (Waiting { text: String::new(), attempt: 1, answer }, answered)
+    }
+
+    #[test]
+    fn who_waits_is_let_go_when_the_last_sender_is_dropped() {
+        let line = Arc::<Line>::default();
+        let joined = || {
+            let (one, answered) = one();
+            (line.join(one), answered)
+        };
+        let ((first, mut answered), (second, _held), (none, _waits)) =
+            (joined(), joined(), joined());
+        assert!(none.is_none(), "there are two senders");
+        drop(first);
+        assert_eq!(answered.try_recv().unwrap_err(), TryRecvError::Empty);
+        drop(second);
+        assert_eq!(answered.try_recv().unwrap_err(), TryRecvError::Closed);
+        assert!(joined().0.is_some(), "the next one who comes has a sender");
+    }
 }
