@@ -1,9 +1,15 @@
 //! One load of one key, and those who wait for it.
 
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::mem::replace;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Context;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
 use zmsg_core::{Error, ErrorKind, Key, Result};
 
 use crate::Entry;
@@ -12,15 +18,49 @@ use crate::fence::{Fence, Kept};
 /// What a load found: the same for all who wait.
 pub(crate) type Outcome = Result<Option<Bytes>>;
 
+/// The work of a flight, which ends with the landing; and what makes a task of it.
+pub(crate) struct Load {
+    work: Pin<Box<dyn Future<Output = ()> + Send>>,
+    tracker: TaskTracker,
+    runtime: Handle,
+}
+
+impl Load {
+    /// # Panics
+    /// Outside of a Tokio runtime.
+    pub(crate) fn new(
+        work: impl Future<Output = ()> + Send + 'static,
+        tracker: TaskTracker,
+    ) -> Self {
+        Self { work: Box::pin(work), tracker, runtime: Handle::current() }
+    }
+
+    fn spawn(self) {
+        self.tracker.spawn_on(self.work, &self.runtime);
+    }
+}
+
 /// A load under way.
 pub(crate) struct Flight {
     epoch: u32,
     outcome: watch::Sender<Option<Outcome>>,
+    runs: Mutex<Runs>,
+}
+
+/// Where the load runs.
+enum Runs {
+    /// In the reader that began it, who is alone, and is not polled at this moment.
+    Alone(Load),
+    /// In him, right now; or he is about to begin.
+    Polled { is_shared: bool },
+    /// In a task, or nowhere any more.
+    Elsewhere,
 }
 
 impl Flight {
     pub(crate) fn new(epoch: u32) -> Self {
-        Self { epoch, outcome: watch::Sender::new(None) }
+        let runs = Mutex::new(Runs::Polled { is_shared: false });
+        Self { epoch, outcome: watch::Sender::new(None), runs }
     }
 
     /// The cache's epoch when the flight began; what it fills belongs to that epoch.
@@ -37,7 +77,92 @@ impl Flight {
         if self.outcome.receiver_count() >= waiters_max {
             return Err(Error::overloaded("waiters_max"));
         }
+        self.share();
         Ok(self.waiter())
+    }
+
+    /// Makes the load a task, if the reader that began it has it: now, or when he was polled.
+    fn share(&self) {
+        let mut runs = self.runs();
+        match replace(&mut *runs, Runs::Elsewhere) {
+            Runs::Alone(load) => {
+                drop(runs);
+                load.spawn();
+            }
+            Runs::Polled { .. } => *runs = Runs::Polled { is_shared: true },
+            Runs::Elsewhere => {}
+        }
+    }
+
+    fn runs(&self) -> MutexGuard<'_, Runs> {
+        // Each change is one assignment: the state is whole after a panic.
+        self.runs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The reader that began a flight. As long as he is alone he runs the load himself, which saves a
+/// task and the way to it and back. The load is not his: it becomes a task when a second reader
+/// comes, who must not depend on whether the first is polled, and when the first is dropped.
+pub(crate) struct Leader {
+    flight: Arc<Flight>,
+    waiter: Waiter,
+}
+
+impl Leader {
+    pub(crate) fn new(flight: Arc<Flight>, waiter: Waiter) -> Self {
+        Self { flight, waiter }
+    }
+
+    /// Runs the load while it is here, and waits for what it finds.
+    pub(crate) async fn run(self, load: Load) -> Outcome {
+        let here = Here(&self.flight);
+        here.put_back(load);
+        let mut outcome = pin!(self.waiter.outcome());
+        poll_fn(|context| {
+            here.poll(context);
+            outcome.as_mut().poll(context)
+        })
+        .await
+    }
+}
+
+/// The load, while the leader has it.
+struct Here<'a>(&'a Flight);
+
+impl Here<'_> {
+    fn poll(&self, context: &mut Context<'_>) {
+        let Some(mut load) = self.take() else { return };
+        if load.work.as_mut().poll(context).is_pending() {
+            self.put_back(load);
+        }
+    }
+
+    fn take(&self) -> Option<Load> {
+        let mut runs = self.0.runs();
+        match replace(&mut *runs, Runs::Polled { is_shared: false }) {
+            Runs::Alone(load) => Some(load),
+            other => {
+                *runs = other;
+                None
+            }
+        }
+    }
+
+    fn put_back(&self, load: Load) {
+        let mut runs = self.0.runs();
+        if let Runs::Polled { is_shared: true } = *runs {
+            *runs = Runs::Elsewhere;
+            drop(runs);
+            load.spawn();
+        } else {
+            *runs = Runs::Alone(load);
+        }
+    }
+}
+
+impl Drop for Here<'_> {
+    fn drop(&mut self) {
+        self.0.share();
     }
 }
 
@@ -73,6 +198,10 @@ impl Lead {
 
     pub(crate) fn epoch(&self) -> u32 {
         self.flight.epoch()
+    }
+
+    pub(crate) fn flight(&self) -> Arc<Flight> {
+        Arc::clone(&self.flight)
     }
 
     /// Fills L1 if that is still right, frees the key, and answers those who wait.

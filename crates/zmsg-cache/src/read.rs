@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use zmsg_core::{Error, ErrorKind, Key, Millis, Result};
 
 use crate::fence::{Bounds, Kept, Turn};
-use crate::flight::{Lead, Waiter};
+use crate::flight::{Lead, Leader, Load, Waiter};
 use crate::policy::millis;
 use crate::stats::Count;
 use crate::tiers::Inner;
@@ -38,9 +38,10 @@ impl TieredCache {
             Turn::Hit(value) => Ok(value),
             Turn::Follow(waiter) => waiter.outcome().await,
             Turn::Lead(lead, waiter) => {
-                let (inner, origin) = (Arc::clone(&self.0), Arc::clone(origin));
-                self.0.tracker.spawn(async move { inner.fly(lead, origin, Asked::NotYet).await });
-                waiter.outcome().await
+                let (inner, tracker) = (Arc::clone(&self.0), self.0.tracker.clone());
+                let leader = Leader::new(lead.flight(), waiter);
+                let load = inner.fly(lead, Arc::clone(origin), Asked::NotYet);
+                leader.run(Load::new(load, tracker)).await
             }
         }
     }
@@ -220,15 +221,7 @@ impl Inner {
     }
 
     async fn search(&self, key: &Key, origin: &dyn Origin, asked: Asked) -> Result<Searched> {
-        let confirm = async {
-            // A shared filter that cannot be asked leaves the key at "maybe".
-            origin.rules_out(key) && origin.confirm_absent(key).await.unwrap_or(false)
-        };
-        let (asked, absent) = match asked {
-            Asked::NotYet => future::join(self.ask(key), confirm).await,
-            Asked::Hit(..) => (asked, false),
-            Asked::Miss(_) | Asked::Failed => (asked, confirm.await),
-        };
+        let asked = if let Asked::NotYet = asked { self.ask(key).await } else { asked };
         let missed_at = match asked {
             Asked::Hit(entry, began) => {
                 return Ok(Searched::Found(self.found_remotely(entry, began)));
@@ -236,7 +229,9 @@ impl Inner {
             Asked::Miss(at) => Some(at),
             Asked::Failed | Asked::NotYet => None,
         };
-        if absent {
+        // Only now: what the filter rules out may live in L2 alone. A shared filter that cannot be
+        // asked leaves the key at "maybe".
+        if origin.rules_out(key) && origin.confirm_absent(key).await.unwrap_or(false) {
             self.stats.add(Count::AbsentByFilter);
             // While L2 is away a key that lives only there looks absent: say so, but forget it.
             let ttl = self.policy.local_lifetime(self.policy.lifetime(false, None));

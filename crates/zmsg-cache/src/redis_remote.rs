@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use zmsg_core::{Error, ErrorKind, Key, Level, Result};
-use zmsg_redis::redis::{FromRedisValue, Pipeline, Value};
+use zmsg_redis::redis::{FromRedisValue, Pipeline, Value, cmd};
 use zmsg_redis::{History, Redis, RedisKey, Topology};
 
 use self::envelope::Place;
@@ -42,7 +42,8 @@ const TTL_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
 ///
 /// - A value is as durable as this Redis makes it: [`Level::Redis`].
 /// - What was put there before Redis was restarted, failed over, or began to follow another server
-///   reads as a miss, and keeps nothing out: it may be an older copy. Each entry tells the
+///   reads as a miss, for it may be an older copy: a value of it keeps nothing out, and a hold is
+///   published by nobody and keeps fills out until it expires. Each entry tells the
 ///   [history](zmsg_redis::History) of the server that it belongs to.
 /// - Redis may evict holds, or lose them all in the ways above: a publication is refused then, and
 ///   the fence is as weak as the trait says.
@@ -181,7 +182,8 @@ impl RedisCache {
     /// answers: the script does.
     async fn get_of_cluster(&self, key: &RedisKey) -> Result<Lookup> {
         let no_args: &[&str] = &[];
-        let asked = self.redis.script(&scripts::READ, slice::from_ref(key), &no_args).await;
+        let asked =
+            self.redis.script_in_history(&scripts::READ, slice::from_ref(key), &no_args).await;
         let (bytes, ttl, history): (Option<Bytes>, i64, Bytes) = asked?;
         Ok(self.read(key, bytes, ttl, &history).await)
     }
@@ -269,7 +271,7 @@ impl RemoteCache for RedisCache {
         self.check_size(value)?;
         let latest = self.server_time.after(self.redis.options().deadline, &self.redis).await?;
         let args = (&since.as_bytes()[..], envelope::entry(value), px(ttl), latest);
-        match self.redis.script(&scripts::FILL, &[self.key(key)], &args).await? {
+        match self.redis.script_in_history(&scripts::FILL, &[self.key(key)], &args).await? {
             1 => Ok(true),
             0 => Ok(false),
             time => {
@@ -281,7 +283,7 @@ impl RemoteCache for RedisCache {
 
     async fn hold(&self, key: &Key, token: HoldToken, ttl: Duration) -> Result<()> {
         let args = (envelope::hold(&token), px(ttl));
-        self.redis.script(&scripts::HOLD, &[self.key(key)], &args).await
+        self.redis.script_in_history(&scripts::HOLD, &[self.key(key)], &args).await
     }
 
     async fn publish(
@@ -295,18 +297,27 @@ impl RemoteCache for RedisCache {
             return Ok(false);
         }
         let args = (&token.0.as_bytes()[..], envelope::entry(value), px(ttl));
-        self.redis.script(&scripts::PUBLISH, &[self.key(key)], &args).await
+        self.redis.script_in_history(&scripts::PUBLISH, &[self.key(key)], &args).await
     }
 
     async fn set(&self, key: &Key, value: &Bytes, ttl: Duration) -> Result<()> {
         self.check_size(Some(value))?;
-        let args = (envelope::entry(Some(value)), px(ttl));
-        self.redis.script(&scripts::SET, &[self.key(key)], &args).await
+        let (key, entry) = (self.key(key), envelope::entry(Some(value)));
+        if self.is_cluster() {
+            let args = (entry, px(ttl));
+            return self.redis.script_in_history(&scripts::SET, &[key], &args).await;
+        }
+        let set = |history: &History| {
+            let mut set = cmd("SET");
+            envelope::write(entry, history, set.arg(&key));
+            set.arg("PX").arg(px(ttl)).to_owned()
+        };
+        self.redis.query_in_history(set).await
     }
 
     async fn invalidate(&self, key: &Key, hold: Duration) -> Result<()> {
         let args = (envelope::NOBODY, px(hold));
-        self.redis.script(&scripts::HOLD, &[self.key(key)], &args).await
+        self.redis.script_in_history(&scripts::HOLD, &[self.key(key)], &args).await
     }
 
     async fn invalidate_many(&self, keys: &[Key], hold: Duration) -> Result<()> {

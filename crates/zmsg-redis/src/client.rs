@@ -17,9 +17,9 @@ use crate::breaker::{Breaker, Pass};
 use crate::connector::{Connector, Link};
 use crate::failure::{Effect, Failure, effect_of, is_unknown_script};
 use crate::health::{Health, Monitor, RedisStats, count};
-use crate::history::History;
+use crate::history::{self, History};
 use crate::line::{Keeper, Line, Ticket};
-use crate::{RedisKey, RedisOptions, Script};
+use crate::{RedisKey, RedisOptions, Script, Topology};
 
 /// A Redis, reached by a few connections that all calls share. Cloning it is cheap.
 ///
@@ -153,7 +153,7 @@ impl Redis {
     ) -> Result<(T, Option<History>)> {
         let reads = pipeline.cmd_iter().all(|cmd| effect_of_cmd(cmd) == Effect::None);
         let effect = if reads { Effect::None } else { Effect::Possible };
-        let send = async |link| send_pipeline(link, pipeline).await;
+        let send = async |link, _| send_pipeline(link, pipeline).await;
         let (value, history) = self.call_in_history(effect, send).await?;
         Ok((read(value)?, history))
     }
@@ -182,6 +182,59 @@ impl Redis {
             }
         });
         read(value.await?)
+    }
+
+    /// Runs a [`history_script!`](crate::history_script) on the server of this history, which the
+    /// connection knows at no cost, or, in a cluster, on whichever server has the keys.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    /// As for [`script`](Self::script).
+    pub async fn script_in_history<T: FromRedisValue>(
+        &self,
+        script: &Script,
+        keys: &[RedisKey],
+        args: &(impl ToRedisArgs + Sync),
+    ) -> Result<T> {
+        let send = async |mut link: Link, history: Option<History>| {
+            let args = (history::bytes(&history), args);
+            match script.by_digest(keys, &args).query_async::<Value>(&mut link).await {
+                Err(error) if is_unknown_script(&error) => {
+                    script.by_body(keys, &args).query_async(&mut link).await
+                }
+                answer => answer,
+            }
+        };
+        let (value, _) = self.call_in_history(Effect::Possible, send).await?;
+        read(value)
+    }
+
+    /// Sends a command that is made for the history of the server that gets it.
+    ///
+    /// # Errors
+    /// As for [`query`](Self::query), of a command that may write. Where no history is known nothing
+    /// is sent: `InvalidConfig` if the user has no right to `INFO`, and `Unsupported` in a cluster,
+    /// where [`script_in_history`](Self::script_in_history) serves.
+    ///
+    /// # Cancel safety
+    /// As for [`query`](Self::query).
+    pub async fn query_in_history<T: FromRedisValue>(
+        &self,
+        cmd: impl FnOnce(&History) -> Cmd,
+    ) -> Result<T> {
+        let send = async |mut link: Link, history: Option<History>| match history {
+            Some(history) => cmd(&history).query_async::<Value>(&mut link).await,
+            None => Ok(Value::Nil),
+        };
+        match self.call_in_history(Effect::Possible, send).await? {
+            (value, Some(_)) => read(value),
+            (_, None) if matches!(self.options().topology, Topology::Cluster(_)) => Err(
+                Error::new(ErrorKind::Unsupported, "in a cluster each node has its own history"),
+            ),
+            (_, None) => Err(Error::invalid_config("the user has no right to INFO")),
+        }
     }
 
     /// The values under these keys, in their order, in one round trip (in a cluster: one to each
@@ -250,14 +303,15 @@ impl Redis {
         effect: Effect,
         send: impl AsyncFnOnce(Link) -> RedisResult<Value>,
     ) -> Result<Value> {
+        let send = async |link, _| send(link).await;
         self.call_in_history(effect, send).await.map(|(value, _)| value)
     }
 
-    /// [`call`](Self::call), and the history that the connection was made in.
-    async fn call_in_history(
+    /// [`call`](Self::call), told and answered with the history that the connection was made in.
+    pub(crate) async fn call_in_history(
         &self,
         effect: Effect,
-        send: impl AsyncFnOnce(Link) -> RedisResult<Value>,
+        send: impl AsyncFnOnce(Link, Option<History>) -> RedisResult<Value>,
     ) -> Result<(Value, Option<History>)> {
         let inner = &*self.inner;
         count(&inner.monitor.calls);
@@ -272,7 +326,8 @@ impl Redis {
         let answer = timeout(self.deadline, async {
             let (line, ticket) = inner.ticket().await.map_err(Failure::unsent)?;
             used = Some((line, ticket.generation));
-            let value = send(ticket.link).await.map_err(|error| Failure::of(&error, effect))?;
+            let value = send(ticket.link, ticket.history).await;
+            let value = value.map_err(|error| Failure::of(&error, effect))?;
             Ok((value, ticket.history))
         });
         let failure = match answer.await {

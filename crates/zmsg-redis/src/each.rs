@@ -8,7 +8,7 @@ use zmsg_core::{Error, ErrorKind, Result};
 
 use crate::client::{read, send_pipeline};
 use crate::failure::{Effect, Failure, is_unknown_script};
-use crate::{Redis, RedisKey, Script, Topology};
+use crate::{Redis, RedisKey, Script, Topology, history};
 
 /// How many calls go in one round trip: as many as Redis answers well within a deadline.
 const PIPELINE_MAX: usize = 1000;
@@ -17,9 +17,9 @@ const PIPELINE_MAX: usize = 1000;
 const CALLS_AT_ONCE: usize = 64;
 
 impl Redis {
-    /// Runs a script once for each of these keys, with the same arguments: in one round trip, and
-    /// within one deadline, for each 1,000 of them; in a cluster each by itself. The answers are in
-    /// the order of the keys.
+    /// Runs a [`history_script!`](crate::history_script) once for each of these keys, with the same
+    /// arguments: in one round trip, and within one deadline, for each 1,000 of them; in a cluster
+    /// each by itself. The answers are in the order of the keys.
     ///
     /// # Errors
     /// For each key as for [`query`](Self::query).
@@ -33,7 +33,7 @@ impl Redis {
         args: &(impl ToRedisArgs + Sync),
     ) -> Vec<Result<T>> {
         if matches!(self.options().topology, Topology::Cluster(_)) {
-            let one = |key| self.script(script, slice::from_ref(key), args);
+            let one = |key| self.script_in_history(script, slice::from_ref(key), args);
             let calls: Vec<_> = keys.iter().map(one).collect();
             return stream::iter(calls).buffered(CALLS_AT_ONCE).collect().await;
         }
@@ -75,18 +75,22 @@ impl Redis {
         args: &(impl ToRedisArgs + Sync),
         with_text: bool,
     ) -> Result<Vec<RedisResult<Value>>> {
-        let mut pipeline = Pipeline::with_capacity(keys.len());
-        pipeline.ignore_errors();
-        for (index, key) in keys.iter().map(slice::from_ref).enumerate() {
-            let by_text = with_text && index == 0;
-            pipeline.add_command(if by_text {
-                script.by_body(key, args)
-            } else {
-                script.by_digest(key, args)
-            });
-        }
-        let value = self.call(Effect::Possible, async |link| send_pipeline(link, &pipeline).await);
-        let answers: Vec<RedisResult<Value>> = read(value.await?)?;
+        let send = async |link, history| {
+            let args = (history::bytes(&history), args);
+            let mut pipeline = Pipeline::with_capacity(keys.len());
+            pipeline.ignore_errors();
+            for (index, key) in keys.iter().map(slice::from_ref).enumerate() {
+                let by_text = with_text && index == 0;
+                pipeline.add_command(if by_text {
+                    script.by_body(key, &args)
+                } else {
+                    script.by_digest(key, &args)
+                });
+            }
+            send_pipeline(link, &pipeline).await
+        };
+        let (value, _) = self.call_in_history(Effect::Possible, send).await?;
+        let answers: Vec<RedisResult<Value>> = read(value)?;
         if answers.len() != keys.len() {
             return Err(Error::new(ErrorKind::Unexpected, "redis gave a wrong number of answers")
                 .outcome_unknown()

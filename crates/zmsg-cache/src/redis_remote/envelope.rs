@@ -13,8 +13,11 @@
 //!
 //! The scripts write it, and read the same.
 
+use std::io::Write as _;
+
 use bytes::Bytes;
 use zmsg_redis::History;
+use zmsg_redis::redis::{Cmd, RedisWrite as _};
 
 use crate::HoldToken;
 
@@ -60,6 +63,14 @@ impl Place {
 /// The parts of a value, or of an "absent".
 pub(super) fn entry(value: Option<&Bytes>) -> Parts<'_> {
     value.map_or(("a", &[]), |value| ("v", value))
+}
+
+/// Adds to a command what the scripts put together: an entry of a server in this history.
+pub(super) fn write((tag, rest): Parts<'_>, history: &History, cmd: &mut Cmd) {
+    let mut arg = cmd.writer_for_next_arg();
+    for part in [&[FORMAT], tag.as_bytes(), history.as_bytes(), rest] {
+        arg.write_all(part).expect("a command is in memory");
+    }
 }
 
 /// The parts of a writer's hold.

@@ -1,7 +1,11 @@
 //! What depends on what is there. Redis runs each as one step.
 //!
 //! An entry of another history than the server's present one is of before a crash or a failover,
-//! and counts as nothing. Each script finds out for itself on which server it runs.
+//! and counts as nothing. The history is what the connection knows, which may be a second behind
+//! where a server's role was changed by hand. What such a connection puts there is of the past
+//! at once, so it harms nobody; and what it meets there may be newer than what it knows, so a
+//! hold counts whatever history it bears, and a value is replaced only if the server itself says
+//! that it is of the past.
 
 use zmsg_redis::{Script, history_script};
 
@@ -10,9 +14,9 @@ use zmsg_redis::{Script, history_script};
 pub(super) static READ: Script =
     history_script!("return {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1]), history}");
 
-/// `KEYS[1]`; the history in which the key was missed, the tag and what follows it of an entry, its
-/// TTL, the latest time of the server at which this is still wanted. 1 if it is there now, 0 if
-/// something else was, else the time of the server.
+/// `KEYS[1]`; after the history: the one in which the key was missed, the tag and what follows it of
+/// an entry, its TTL, the latest time of the server at which this is still wanted. 1 if it is there
+/// now, 0 if something else was, else the time of the server.
 ///
 /// A fill is right while a hold that was there when its load began lasts. One that the caller gave
 /// up on may reach a server that stood still after that hold has expired; and one whose load began
@@ -21,63 +25,74 @@ pub(super) static FILL: Script = history_script!(
     r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if now > tonumber(ARGV[5]) then
+if now > tonumber(ARGV[6]) then
     return now
 end
-if history ~= ARGV[1] then
+if history ~= ARGV[2] then
     return 0
 end
 local found = redis.pcall('GETRANGE', KEYS[1], 0, 21)
-if type(found) == 'table' or string.sub(found, 3) == history then
+if type(found) == 'table' then
     return 0
 end
-redis.call('SET', KEYS[1], '\2' .. ARGV[2] .. history .. ARGV[3], 'PX', ARGV[4])
+if found ~= '' then
+    local tag = string.sub(found, 1, 2)
+    if tag == '\2h' or tag == '\2c' or tag == '\2n' then
+        return 0
+    end
+    local of = string.sub(found, 3)
+    if of == history or of == present() then
+        return 0
+    end
+end
+redis.call('SET', KEYS[1], '\2' .. ARGV[3] .. history .. ARGV[4], 'PX', ARGV[5])
 return 1
 "
 );
 
-/// `KEYS[1]`; the tag and what follows it of the hold to put, its TTL. An invalidation puts the hold
-/// of nobody, which takes no other's place.
+/// `KEYS[1]`; after the history: the tag and what follows it of the hold to put, its TTL. An
+/// invalidation puts the hold of nobody, which takes no other's place.
 ///
 /// What is not a string is replaced like anything else.
 pub(super) static HOLD: Script = history_script!(
     r"
 local found = redis.pcall('GETRANGE', KEYS[1], 0, 38)
 local tag = ''
-if type(found) == 'string' and string.sub(found, 3, 22) == history then
+if type(found) == 'string' then
     tag = string.sub(found, 1, 2)
 end
-local put = '\2' .. ARGV[1] .. history .. ARGV[2]
+local put = '\2' .. ARGV[2] .. history .. ARGV[3]
 if tag == '\2c' or (tag == '\2h' and found ~= put) then
     put = '\2c' .. history
 end
 if tag == '\2h' or tag == '\2c' or tag == '\2n' then
-    if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[3]) then
+    if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[4]) then
         redis.call('SET', KEYS[1], put, 'KEEPTTL')
         return 1
     end
 end
-redis.call('SET', KEYS[1], put, 'PX', ARGV[3])
+redis.call('SET', KEYS[1], put, 'PX', ARGV[4])
 return 1
 "
 );
 
-/// `KEYS[1]`; the caller's token, the tag and what follows it of the entry, its TTL. 1 if it is
-/// there now.
+/// `KEYS[1]`; after the history: the caller's token, the tag and what follows it of the entry, its
+/// TTL. 1 if it is there now.
 pub(super) static PUBLISH: Script = history_script!(
     r"
-if redis.pcall('GETRANGE', KEYS[1], 0, 38) ~= '\2h' .. history .. ARGV[1] then
+if redis.pcall('GETRANGE', KEYS[1], 0, 38) ~= '\2h' .. history .. ARGV[2] then
     return 0
 end
-redis.call('SET', KEYS[1], '\2' .. ARGV[2] .. history .. ARGV[3], 'PX', ARGV[4])
+redis.call('SET', KEYS[1], '\2' .. ARGV[3] .. history .. ARGV[4], 'PX', ARGV[5])
 return 1
 "
 );
 
-/// `KEYS[1]`; the tag and what follows it of the entry, its TTL.
+/// `KEYS[1]`; after the history: the tag and what follows it of the entry, its TTL. For a cluster: a
+/// single server gets the command by itself.
 pub(super) static SET: Script = history_script!(
     r"
-redis.call('SET', KEYS[1], '\2' .. ARGV[1] .. history .. ARGV[2], 'PX', ARGV[3])
+redis.call('SET', KEYS[1], '\2' .. ARGV[2] .. history .. ARGV[3], 'PX', ARGV[4])
 return 1
 "
 );

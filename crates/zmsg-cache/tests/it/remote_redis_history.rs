@@ -6,6 +6,7 @@ use std::time::Duration;
 use zmsg_cache::{HoldToken, RedisCache, RemoteCache};
 use zmsg_core::Key;
 use zmsg_redis::redis::cmd;
+use zmsg_redis::{Redis, RedisKey};
 use zmsg_testbed::private::{PrivateRedis, RedisOptions};
 
 use crate::remote_redis::{Cluster, at, fill, open, until};
@@ -80,24 +81,64 @@ async fn an_older_copy_shows_neither_values_nor_absences_nor_what_was_invalidate
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hold_of_an_older_copy_publishes_nothing_and_keeps_nothing_out() {
+async fn a_hold_of_an_older_copy_publishes_nothing_and_lasts_for_its_time() {
     let Some(server) = PrivateRedis::start(RedisOptions::new()) else { return };
     let cache = cache_on(&server).await;
-    let [held, free] = ["held", "free"].map(key);
+    let [held, short] = ["held", "short"].map(key);
     let token = HoldToken::generate();
     cache.hold(&held, token, LONG).await.unwrap();
-    cache.hold(&free, HoldToken::generate(), LONG).await.unwrap();
     save(&cache).await;
 
     restart(&server, &[&cache]).await;
-    assert!(exists(&cache, &held).await && exists(&cache, &free).await);
+    assert!(exists(&cache, &held).await);
     let value = some("new");
     assert!(!cache.publish(&held, token, value.as_ref(), LONG).await.unwrap());
-    // Another writer does not meet it: his hold is his alone.
+    assert!(!fill(&cache, &held, value.as_ref(), LONG).await.unwrap());
+    // Another writer meets it, and neither of them publishes.
     let next = HoldToken::generate();
     cache.hold(&held, next, LONG).await.unwrap();
-    assert!(cache.publish(&held, next, value.as_ref(), LONG).await.unwrap());
-    assert!(fill(&cache, &free, value.as_ref(), LONG).await.unwrap());
+    assert!(!cache.publish(&held, next, value.as_ref(), LONG).await.unwrap());
+
+    cache.hold(&short, HoldToken::generate(), Duration::from_millis(200)).await.unwrap();
+    until(async || fill(&cache, &short, value.as_ref(), LONG).await.unwrap()).await;
+}
+
+/// Puts a value there, as a client would that knows this history.
+async fn put(redis: &Redis, key: &RedisKey, history: &str) {
+    let entry = format!("\u{2}v{history}its value");
+    redis.query::<()>(cmd("SET").arg(key).arg(entry).arg("PX").arg(60_000)).await.unwrap();
+}
+
+/// What the server says of its history now, whatever its connections know.
+async fn present(redis: &Redis) -> String {
+    let mut history = String::new();
+    for (section, name) in [("server", "run_id:"), ("replication", "master_replid:")] {
+        let info: String = redis.query(cmd("INFO").arg(section)).await.unwrap();
+        let number = info.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+        history.push_str(&number[..10]);
+    }
+    history
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fill_replaces_a_value_only_if_the_server_says_that_it_is_of_the_past() {
+    let Some(server) = PrivateRedis::start(RedisOptions::new()) else { return };
+    let cache = cache_on(&server).await;
+    let [newer, older] = ["newer", "older"].map(key);
+    let redis = cache.redis().clone();
+    let place = |key: &Key| redis.key("c", key.as_str());
+    let value = some("loaded");
+    put(&redis, &place(&older), "01234567890123456789").await;
+    assert!(fill(&cache, &older, value.as_ref(), LONG).await.unwrap());
+    assert!(is_hit(&cache, &older).await);
+
+    // A promotion that breaks no connection: for a while the cache does not know of it.
+    for master in [("127.0.0.1", "1"), ("NO", "ONE")] {
+        redis.query::<()>(cmd("REPLICAOF").arg(master.0).arg(master.1)).await.unwrap();
+    }
+    put(&redis, &place(&newer), &present(&redis).await).await;
+    assert!(!fill(&cache, &newer, value.as_ref(), LONG).await.unwrap());
+    until(async || is_hit(&cache, &newer).await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

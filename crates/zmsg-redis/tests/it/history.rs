@@ -1,23 +1,23 @@
 //! In which history a server is: the connection and the scripts say the same, until it changes.
 
+use zmsg_core::ErrorKind;
 use zmsg_redis::redis::{Pipeline, cmd};
 use zmsg_redis::{History, Redis, Script, history_script};
 
 use crate::support::{NOTHING, open, patient, private, until, until_up};
 
-static TELL: Script = history_script!("return history");
+static TELL: Script = history_script!("return {history, present()}");
 
-/// What the connection says, and what a script says.
-async fn histories(redis: &Redis) -> (Option<History>, Vec<u8>) {
+/// What the connection says, where a script, the server and a command say the same.
+async fn agreed(redis: &Redis) -> Option<History> {
     let mut pipeline = Pipeline::new();
     pipeline.cmd("PING");
     let (_, known) = redis.pipeline_in_history::<Vec<String>>(&pipeline).await.unwrap();
-    (known, redis.script(&TELL, &[], &NOTHING).await.unwrap())
-}
-
-async fn agreed(redis: &Redis) -> Option<History> {
-    let (known, told) = histories(redis).await;
-    known.filter(|known| known.as_bytes()[..] == told)
+    let by_script: [Vec<u8>; 2] = redis.script_in_history(&TELL, &[], &NOTHING).await.unwrap();
+    let echo = |history: &History| cmd("ECHO").arg(&history.as_bytes()[..]).to_owned();
+    let by_command: Vec<u8> = redis.query_in_history(echo).await.unwrap();
+    let told = [&by_script[..], &[by_command]].concat();
+    known.filter(|known| told.iter().all(|told| *told == known.as_bytes()[..]))
 }
 
 #[tokio::test]
@@ -58,4 +58,13 @@ async fn a_user_without_the_right_to_ask_is_in_no_history() {
     pipeline.cmd("PING");
     let (_, known) = redis.pipeline_in_history::<Vec<String>>(&pipeline).await.unwrap();
     assert_eq!(known, None);
+    let mut sent = false;
+    let get = |_: &History| {
+        sent = true;
+        cmd("GET").arg("a").to_owned()
+    };
+    let error = redis.query_in_history::<()>(get).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::InvalidConfig && !sent, "{error}");
+    let error = redis.script_in_history::<()>(&TELL, &[], &NOTHING).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidConfig, "{error}");
 }
