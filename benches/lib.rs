@@ -4,6 +4,7 @@
 //! they depend on the machine and on what else it does. This library holds what the targets share:
 //! how long they measure, what many tasks do meanwhile, and which keys they ask for.
 
+mod calls;
 mod figures;
 mod rate;
 mod zipf;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use criterion::Criterion;
 use zmsg_core::Key;
 
+pub use calls::nanoseconds;
 pub use figures::{Case, Figures, Unit, Way, is_quick};
 pub use rate::rate;
 pub use zipf::Zipf;
