@@ -1,41 +1,105 @@
-//! From a call to the text that the database gets.
+//! From a call to the text that PostgreSQL gets and the values that go with it, beside `sea-query`,
+//! which builds the same statements.
+//!
+//! `zmsg` is a statement whose text the store has not seen: built, checked and rendered. With `text
+//! known` the store has it prepared, found by its portable text, so that nothing is rendered. `bound
+//! again` only puts new values to a statement that was kept.
+
+#![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
 use std::hint::black_box;
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use zmsg_core::Statement;
-use zmsg_sqlbuilder::{Dialect, counter, render, sql};
+use sea_query::{Expr, ExprTrait as _, OnConflict, PostgresQueryBuilder, Query, Values};
+use serde_json::json;
+use zmsg_aggregate::steps_for;
+use zmsg_benches::{Case, Figures, Unit, Way, nanoseconds};
+use zmsg_core::{OnMissing, Statement, Value};
+use zmsg_sqlbuilder::{Dialect, OpBuilder, counter, map, render, slice, sql};
 
-fn statement(c: &mut Criterion) {
-    let (id, data) = ("feed_123456789", "hello");
-    let mut group = c.benchmark_group("statement");
-    group.bench_function("build an upsert", |b| {
-        b.iter(|| upsert(black_box(id), black_box(data)));
-    });
-    let built = upsert(id, data);
-    for dialect in [Dialect::Sqlite, Dialect::Postgres] {
-        group.bench_function(format!("render an upsert for {dialect:?}"), |b| {
-            b.iter(|| render(black_box(&built.text), built.binds.len(), dialect));
-        });
-    }
-    group.bench_function("the text of an upsert, formatted by hand", |b| {
-        b.iter(|| by_hand(black_box("feeds"), black_box("id"), black_box("data")));
-    });
-    group.bench_function("build a counter operation", |b| {
-        b.iter(|| counter("feed_meta", "like_count").inc(1).where_eq("id", black_box(id)).op());
-    });
-    group.finish();
+const ID: &str = "feed_123456789";
+const DATA: &str = "hello";
+
+/// A statement, as zmsg makes it and as its peer does.
+struct Shape {
+    name: &'static str,
+    zmsg: fn() -> Statement,
+    sea_query: fn() -> (String, Values),
 }
 
-fn upsert(id: &str, data: &str) -> Statement {
-    sql("INSERT INTO feeds (id, data) VALUES (?, ?)", (id, data))
-        .on_conflict("id")
-        .do_update(["data"])
-        .statement()
-        .expect("a valid statement")
+/// A slice and a map have no form of their own in `sea-query`: there the application writes it.
+const SHAPES: [Shape; 5] = [
+    Shape {
+        name: "insert",
+        zmsg: || {
+            let values = (black_box(ID), black_box(DATA));
+            sql("INSERT INTO feeds (id, data) VALUES (?, ?)", values).statement().unwrap()
+        },
+        sea_query: || {
+            let values = [black_box(ID).into(), black_box(DATA).into()];
+            let mut insert = Query::insert();
+            insert.into_table("feeds").columns(["id", "data"]).values_panic(values);
+            insert.build(PostgresQueryBuilder)
+        },
+    },
+    Shape {
+        name: "upsert",
+        zmsg: || {
+            let values = (black_box(ID), black_box(DATA));
+            let insert = sql("INSERT INTO feeds (id, data) VALUES (?, ?)", values);
+            insert.on_conflict("id").do_update("data").statement().unwrap()
+        },
+        sea_query: || {
+            let values = [black_box(ID).into(), black_box(DATA).into()];
+            let mut insert = Query::insert();
+            insert.into_table("feeds").columns(["id", "data"]).values_panic(values);
+            insert.on_conflict(OnConflict::column("id").update_column("data").to_owned());
+            insert.build(PostgresQueryBuilder)
+        },
+    },
+    Shape {
+        name: "counter",
+        zmsg: || operation(counter("feed_meta", "like_count").inc(black_box(1))),
+        sea_query: || update("like_count", Expr::col("like_count").add(black_box(1_i64))),
+    },
+    Shape {
+        name: "slice",
+        zmsg: || operation(slice("feed_meta", "members").add(black_box("ann"))),
+        sea_query: || {
+            let text = r#"COALESCE("members", '[]'::jsonb) || $1"#;
+            update("members", Expr::cust_with_values(text, [json!([black_box("ann")])]))
+        },
+    },
+    Shape {
+        name: "map",
+        zmsg: || operation(map("feed_meta", "last").set(black_box("ann"), black_box(42))),
+        sea_query: || {
+            let text = r#"COALESCE("last", '{}'::jsonb) || $1"#;
+            let pair = json!({ black_box("ann"): black_box(42) });
+            update("last", Expr::cust_with_values(text, [pair]))
+        },
+    },
+];
+
+/// The statement of an operation that changes one row if it is there.
+fn operation(op: OpBuilder) -> Statement {
+    let op = op.where_eq("id", black_box(ID)).op().unwrap();
+    let mut steps = steps_for(&op, OnMissing::Ignore, Dialect::Postgres).unwrap();
+    steps.remove(0).statement
 }
 
-/// The least that making such a text can cost.
+fn update(column: &'static str, value: Expr) -> (String, Values) {
+    let mut update = Query::update();
+    update.table("feed_meta").value(column, value).and_where(Expr::col("id").eq(black_box(ID)));
+    update.build(PostgresQueryBuilder)
+}
+
+/// As the server gets it.
+fn rendered(statement: Statement) -> (String, Vec<Value>) {
+    let text = render(&statement.text, statement.binds.len(), Dialect::Postgres).unwrap();
+    (text.into_owned(), statement.binds)
+}
+
+/// The least that making the text of an upsert can cost.
 fn by_hand(table: &str, id: &str, data: &str) -> String {
     format!(
         "INSERT INTO {table} ({id}, {data}) VALUES ($1, $2) \
@@ -43,5 +107,26 @@ fn by_hand(table: &str, id: &str, data: &str) -> String {
     )
 }
 
-criterion_group! { name = benches; config = zmsg_benches::criterion(); targets = statement }
-criterion_main!(benches);
+fn main() {
+    let Some(mut figures) = Figures::of("statement") else { return };
+    for Shape { name, zmsg, sea_query } in SHAPES {
+        let kept = zmsg();
+        let bind_again = || Statement::new(kept.text.clone(), black_box(&kept).binds.clone());
+        let mut own = || nanoseconds(1, |_| || rendered(zmsg()));
+        let mut known = || nanoseconds(1, |_| zmsg);
+        let mut again = || nanoseconds(1, |_| bind_again);
+        let mut peer = || nanoseconds(1, |_| sea_query);
+        let formatted = || by_hand(black_box("feeds"), black_box("id"), black_box("data"));
+        let mut least = || nanoseconds(1, |_| formatted);
+        let mut ways: Vec<Way<'_>> = vec![
+            ("zmsg", &mut own),
+            ("zmsg, text known", &mut known),
+            ("zmsg, bound again", &mut again),
+            ("sea-query", &mut peer),
+        ];
+        if name == "upsert" {
+            ways.push(("format!, without values", &mut least));
+        }
+        figures.turns(&Case::new(name), Unit::Nanoseconds, &mut ways);
+    }
+}
