@@ -6,6 +6,7 @@
 
 mod calls;
 mod figures;
+mod golang;
 mod rate;
 mod zipf;
 
@@ -16,6 +17,7 @@ use zmsg_core::Key;
 
 pub use calls::nanoseconds;
 pub use figures::{Case, Figures, Unit, Way, is_quick};
+pub use golang::Go;
 pub use rate::rate;
 pub use zipf::Zipf;
 

@@ -5,8 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -17,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use zmsg_benches::{Case, Figures, Unit, Way, is_quick};
+use zmsg_benches::{Case, Figures, Go, Unit, Way, is_quick};
 use zmsg_core::{SystemClock, TaskId};
 use zmsg_queue::{
     LeasedTask, NewTask, RedisQueueOptions, RedisTaskQueue, TaskHandler, TaskQueue, Worker,
@@ -265,36 +263,18 @@ fn asynq_crate(bench: &Bench) -> f64 {
     crate_tasks() as f64 / took.as_secs_f64()
 }
 
-/// The program in Go, built once; else why it cannot be.
-fn go() -> Result<PathBuf, String> {
-    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("asynq-worker");
-    let mut build = Command::new("go");
-    build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/go"));
-    match build.args(["build", "-o"]).arg(&target).arg(".").output() {
-        Ok(output) if output.status.success() => Ok(target),
-        Ok(output) => {
-            let said = String::from_utf8_lossy(&output.stderr).into_owned();
-            Err(format!("its modules cannot be had: {said}"))
-        }
-        Err(error) => Err(format!("there is no Go on this machine: {error}")),
-    }
-}
-
 /// Tasks per second that Go's asynq takes.
-fn asynq_go(bench: &Bench, program: &Path) -> f64 {
+fn asynq_go(bench: &Bench, program: &Go) -> f64 {
     fill(bench, tasks());
     let url = format!("{}/0", bench.url.trim_end_matches('/'));
-    let mut worker = Command::new(program);
-    let output = worker.args([url, CONCURRENCY.to_string(), tasks().to_string()]).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let took: u64 = String::from_utf8(output.stdout).unwrap().trim().parse().unwrap();
-    tasks() as f64 / Duration::from_nanos(took).as_secs_f64()
+    let took = program.run([url, CONCURRENCY.to_string(), tasks().to_string()]);
+    tasks() as f64 / (took / 1e9)
 }
 
 fn workers(bench: &Bench, figures: &mut Figures) {
     let case = Case::new("worker of no-op tasks").at("at a time", CONCURRENCY as u64);
     let (mut own, mut other) = (|| zmsg(bench), || asynq_crate(bench));
-    let program = go();
+    let program = Go::build("worker", env!("CARGO_TARGET_TMPDIR"));
     if let Err(why) = &program {
         figures.left_out("Go's asynq", why);
     }

@@ -10,18 +10,20 @@ import (
 	"time"
 
 	"github.com/hibiken/asynq"
+
+	"zmsg.test/peers/meter"
 )
 
 func main() {
 	if len(os.Args) != 4 {
-		fail(fmt.Errorf("usage: worker URL CONCURRENCY COUNT"))
+		meter.Must(fmt.Errorf("usage: worker URL CONCURRENCY COUNT"))
 	}
 	redis, err := asynq.ParseRedisURI(os.Args[1])
-	fail(err)
+	meter.Must(err)
 	concurrency, err := strconv.Atoi(os.Args[2])
-	fail(err)
+	meter.Must(err)
 	count, err := strconv.Atoi(os.Args[3])
-	fail(err)
+	meter.Must(err)
 	server := asynq.NewServer(redis, asynq.Config{Concurrency: concurrency, LogLevel: asynq.FatalLevel})
 	done := make(chan struct{})
 	var seen atomic.Int64
@@ -32,15 +34,8 @@ func main() {
 		return nil
 	}
 	began := time.Now()
-	fail(server.Start(asynq.HandlerFunc(handle)))
+	meter.Must(server.Start(asynq.HandlerFunc(handle)))
 	<-done
 	fmt.Println(time.Since(began).Nanoseconds())
 	server.Shutdown()
-}
-
-func fail(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
 }
