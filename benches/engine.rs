@@ -1,23 +1,25 @@
 //! `Zmsg::get` where L1 answers, beside bare caches that hold the same values: one hot key, keys by
-//! Zipf, and keys that are all asked for alike, on one thread and on two.
+//! Zipf, and keys that are all asked for alike, on one thread and on two. Where there is Go, also
+//! beside a read path as services in Go have it: Ristretto, and behind it Redis, which is not asked here.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
+use std::ffi::OsString;
+use std::fs;
 use std::hint::black_box;
+use std::path::Path;
 use std::pin::pin;
-use std::sync::Barrier;
 use std::task::{Context, Poll, Waker};
-use std::thread;
-use std::time::Instant;
 
 use bytes::Bytes;
 use zmsg::{Config, Zmsg};
-use zmsg_benches::{Case, Figures, Unit, Zipf, is_quick};
+use zmsg_benches::{Case, Figures, Go, Unit, Way, Zipf, nanoseconds};
 
 const KEYS: usize = 100_000;
 const VALUE_BYTES: usize = 256;
 /// Room for as many as L1 has by default, 64 MiB; enough for every key, so that each lookup is a hit.
 const CAPACITY: usize = 1 << 18;
+const LOCAL_BYTES_MAX: u64 = 64 << 20;
 /// As many as there are different lookups before they repeat.
 const LOOKUPS: usize = 1 << 16;
 
@@ -57,7 +59,7 @@ fn value() -> Bytes {
     Bytes::from(vec![7; VALUE_BYTES])
 }
 
-async fn engine(dir: &std::path::Path) -> Zmsg {
+async fn engine(dir: &Path) -> Zmsg {
     let mut config = Config::embedded(dir);
     // No entry ends while this measures.
     config.cache.ttl = std::time::Duration::from_secs(86_400);
@@ -70,29 +72,31 @@ async fn engine(dir: &std::path::Path) -> Zmsg {
 
 /// Nanoseconds of one lookup, on each of so many threads.
 fn lookups(threads: u64, keys: &[String], get: &(impl Fn(&str) -> Option<Bytes> + Sync)) -> f64 {
-    let each = if is_quick() { 10_000 } else { 3_000_000 };
-    let begin = Barrier::new(threads as usize);
-    let read = |thread: usize| {
+    nanoseconds(threads as usize, |thread| {
         // Each at another place of the same lookups.
         let mut next = thread * keys.len() / threads as usize;
-        begin.wait();
-        let began = Instant::now();
-        for _ in 0..each {
+        move || {
             next = if next + 1 >= keys.len() { 0 } else { next + 1 };
             assert!(get(black_box(&keys[next])).is_some(), "each is a hit");
         }
-        began.elapsed().as_nanos() as f64 / f64::from(each)
-    };
-    let took: Vec<f64> = thread::scope(|scope| {
-        let running: Vec<_> =
-            (0..threads as usize).map(|thread| scope.spawn(move || read(thread))).collect();
-        running.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    took.iter().sum::<f64>() / threads as f64
+    })
+}
+
+/// Lookups by the read path in Go, with these keys in a file.
+fn lookups_in_go(threads: u64, keys: &Path, go: &Go) -> f64 {
+    let rest = ["feed_".to_owned(), KEYS.to_string(), LOCAL_BYTES_MAX.to_string()];
+    let mut arguments = vec![threads.to_string().into(), Go::round().into()];
+    arguments.extend([OsString::from("local"), keys.into()]);
+    arguments.extend(rest.map(OsString::from));
+    go.run(arguments)
 }
 
 fn main() {
     let Some(mut figures) = Figures::of("engine") else { return };
+    let go = Go::build("readpath", env!("CARGO_TARGET_TMPDIR"));
+    if let Err(why) = &go {
+        figures.left_out("Go's read path", why);
+    }
     let (runtime, dir) = (zmsg_benches::runtime(), tempfile::tempdir().unwrap());
     let caches = Caches::filled(runtime.block_on(engine(dir.path())));
     let (mut zipf, mut random) = (Zipf::new(KEYS, 0.99), fastrand::Rng::with_seed(7));
@@ -100,16 +104,20 @@ fn main() {
     let uniform: Vec<String> = (0..LOOKUPS).map(|_| name(random.usize(..KEYS))).collect();
     let hot = vec![name(1)];
     for (case, keys) in [("one hot key", &hot), ("zipf 0.99", &by_zipf), ("uniform", &uniform)] {
+        let file = dir.path().join("keys");
+        fs::write(&file, keys.join("\n")).unwrap();
         for threads in [1, 2] {
-            figures.turns(
-                &Case::new(format!("get in L1, {case}")).at("threads", threads),
-                Unit::Nanoseconds,
-                &mut [
-                    ("zmsg", &mut || lookups(threads, keys, &|key| caches.zmsg(key))),
-                    ("quick_cache", &mut || lookups(threads, keys, &|key| caches.quick.get(key))),
-                    ("moka", &mut || lookups(threads, keys, &|key| caches.moka.get(key))),
-                ],
-            );
+            let mut own = || lookups(threads, keys, &|key| caches.zmsg(key));
+            let mut quick = || lookups(threads, keys, &|key| caches.quick.get(key));
+            let mut moka = || lookups(threads, keys, &|key| caches.moka.get(key));
+            let mut path = || go.as_ref().map_or(0.0, |go| lookups_in_go(threads, &file, go));
+            let mut ways: Vec<Way<'_>> =
+                vec![("zmsg", &mut own), ("quick_cache", &mut quick), ("moka", &mut moka)];
+            if go.is_ok() {
+                ways.push(("Go's read path", &mut path));
+            }
+            let case = Case::new(format!("get in L1, {case}")).at("threads", threads);
+            figures.turns(&case, Unit::Nanoseconds, &mut ways);
         }
     }
     let _ = runtime.block_on(caches.zmsg.close(None)).unwrap();

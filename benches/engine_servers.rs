@@ -1,5 +1,7 @@
 //! The engine on PostgreSQL and Redis, call by call, beside the bare clients: reads that L2 answers and
-//! reads that only the store answers, a write to the caches and a write to the store.
+//! reads that only the store answers, a write to the caches and a write to the store. Where there is
+//! Go, the reads that L2 answers are also beside a read path as services in Go have it: Ristretto, and
+//! behind it Redis.
 //!
 //! Needs both servers, and says so where one is missing. L1 has room for few values here, so that reads
 //! pass it; no filter knows the rows, so that it rules none out.
@@ -14,7 +16,7 @@ use bytes::Bytes;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use tokio_postgres::NoTls;
 use zmsg::{Config, Zmsg, sql};
-use zmsg_benches::{Case, Figures, Unit, rate, runtime};
+use zmsg_benches::{Case, Figures, Go, Unit, Way, rate, runtime};
 use zmsg_redis::redis::aio::MultiplexedConnection;
 use zmsg_redis::redis::{Client, cmd};
 use zmsg_testbed::Database;
@@ -23,6 +25,7 @@ const ROWS: u64 = 10_000;
 const VALUE_BYTES: usize = 256;
 const CONNECTIONS: usize = 10;
 const TTL_MS: u64 = 600_000;
+const LOCAL_BYTES_MAX: u64 = 64 << 10;
 
 const SELECT: &str = "SELECT data FROM rows WHERE id = CAST(substr($1, 5) AS bigint) % 10000";
 const UPDATE: &str = "UPDATE rows SET data = $1 WHERE id = $2";
@@ -54,7 +57,7 @@ async fn open(database: &Database, redis: &str, namespace: String) -> Sides {
     config.redis.namespace = namespace;
     // As the bare client has.
     config.redis.connections = 1;
-    config.cache.local_bytes_max.0 = 64 << 10;
+    config.cache.local_bytes_max.0 = LOCAL_BYTES_MAX;
     let zmsg = Zmsg::open(config).await.unwrap();
     for text in [
         "CREATE TABLE rows (id bigint PRIMARY KEY, data text NOT NULL) WITH (fillfactor = 50)",
@@ -146,11 +149,22 @@ macro_rules! way {
     };
 }
 
+/// Reads per second by the read path in Go, of the values that the bare client reads.
+fn reads_in_go(redis: &str, tasks: u64, go: &Go) -> f64 {
+    let (tasks, rows, bytes_max) =
+        (tasks.to_string(), ROWS.to_string(), LOCAL_BYTES_MAX.to_string());
+    go.run([&tasks, &Go::round(), "remote", redis, "bare_", &rows, &bytes_max])
+}
+
 fn main() {
     let Some(mut figures) = Figures::of("engine_servers") else { return };
     let (Some(postgres), Some(redis)) = (zmsg_testbed::postgres(), zmsg_testbed::redis()) else {
         return figures.left_out("engine_servers", "PostgreSQL and Redis are not both there");
     };
+    let go = Go::build("readpath", env!("CARGO_TARGET_TMPDIR"));
+    if let Err(why) = &go {
+        figures.left_out("Go's read path", why);
+    }
     let runtime = runtime();
     let database = runtime.block_on(postgres.database());
     let sides = runtime.block_on(open(&database, redis.url(), redis.namespace()));
@@ -160,8 +174,13 @@ fn main() {
         let at = |name: &str| Case::new(name).at("tasks", tasks);
         let mut own = way!(runtime, sides, tasks, |it, row| it.get(&format!("row_{row}")));
         let mut bare = way!(runtime, sides, tasks, |it, row| it.bare_get(row));
-        let ways = &mut [("zmsg", &mut own as _), ("GET by a shared connection", &mut bare as _)];
-        figures.turns(&at("get in L2"), unit, ways);
+        let mut path = || go.as_ref().map_or(0.0, |go| reads_in_go(redis.url(), tasks, go));
+        let mut ways: Vec<Way<'_>> =
+            vec![("zmsg", &mut own), ("GET by a shared connection", &mut bare)];
+        if go.is_ok() {
+            ways.push(("Go's read path", &mut path));
+        }
+        figures.turns(&at("get in L2"), unit, &mut ways);
 
         let mut own = way!(runtime, sides, tasks, |it, _row| it.get(&it.unheard()));
         let mut bare = way!(runtime, sides, tasks, |it, _row| it.select(&it.unheard()));
