@@ -3,7 +3,8 @@
 //!
 //! `zmsg` is a statement whose text the store has not seen: built, checked and rendered. With `text
 //! known` the store has it prepared, found by its portable text, so that nothing is rendered. `bound
-//! again` only puts new values to a statement that was kept.
+//! again` only puts new values to a statement that was kept. The JSON of an operation is text by then,
+//! which `sea-query` leaves to the driver.
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
