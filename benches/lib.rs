@@ -10,6 +10,8 @@ mod golang;
 mod rate;
 mod zipf;
 
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use criterion::Criterion;
@@ -18,7 +20,7 @@ use zmsg_core::Key;
 pub use calls::nanoseconds;
 pub use figures::{Case, Figures, Unit, Way, is_quick};
 pub use golang::Go;
-pub use rate::rate;
+pub use rate::{rate, rate_in};
 pub use zipf::Zipf;
 
 /// Short runs: a whole target takes seconds.
@@ -43,6 +45,17 @@ pub fn round() -> Duration {
 pub fn runtime() -> tokio::runtime::Runtime {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     builder.worker_threads(2).enable_all().build().expect("a runtime")
+}
+
+/// What a call gives that has nothing to wait for, polled by hand.
+///
+/// # Panics
+/// If it waits.
+pub fn ready<F: Future>(call: F) -> F::Output {
+    match pin!(call).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => panic!("the call waits"),
+    }
 }
 
 /// The key of a row, as an application would name it.

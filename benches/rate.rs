@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
@@ -11,6 +11,15 @@ use crate::round;
 /// Calls per second of so many tasks, each of which makes one call after the other for one
 /// [`round`]. `call` is given which of the tasks this is, and how many calls it made before.
 pub async fn rate<C, F>(tasks: u64, call: C) -> f64
+where
+    C: Fn(u64, u64) -> F + Clone + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    rate_in(round(), tasks, call).await
+}
+
+/// As [`rate`], for a round of another length.
+pub async fn rate_in<C, F>(round: Duration, tasks: u64, call: C) -> f64
 where
     C: Fn(u64, u64) -> F + Clone + Send + 'static,
     F: Future<Output = ()> + Send + 'static,
@@ -28,7 +37,7 @@ where
             calls.fetch_add(made, Relaxed);
         });
     }
-    tokio::time::sleep(round()).await;
+    tokio::time::sleep(round).await;
     stop.store(true, Relaxed);
     running.join_all().await;
     calls.load(Relaxed) as f64 / began.elapsed().as_secs_f64()
