@@ -20,6 +20,10 @@ pub enum Unit {
     Nanoseconds,
     /// Of a hundred; more is better.
     Percent,
+    /// Allocations of one call; fewer are better.
+    Allocations,
+    /// Bytes that one call allocates; fewer are better.
+    Bytes,
 }
 
 impl Unit {
@@ -28,6 +32,8 @@ impl Unit {
             Self::PerSecond => "per second",
             Self::Nanoseconds => "ns",
             Self::Percent => "%",
+            Self::Allocations => "allocations",
+            Self::Bytes => "bytes",
         }
     }
 }

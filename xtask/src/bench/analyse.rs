@@ -9,7 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 use super::pairs::{Pair, pairs};
 use super::report::PLACE;
 use super::results::Results;
-use super::statistics::Verdict;
+use super::statistics::{Middle, Verdict};
+use super::table;
 use crate::shell::root;
 
 /// Which results.
@@ -69,7 +70,7 @@ fn text(results: &Results) -> String {
     let of = |verdict| pairs.iter().filter(move |pair| Verdict::of(pair.ratio) == verdict);
     let mut text = format!(
         "# What to choose\n\nMade by `cargo xtask analyse` from what was measured on {} at commit {}. Ratios are of \
-         one machine and one run: above 1 zmsg is faster, or has more hits.\n",
+         one machine and one run: above 1 zmsg is faster, has more hits, or needs less.\n",
         results.day, results.commit
     );
     text.push_str("\n## Where zmsg is not the better choice\n\n");
@@ -84,8 +85,15 @@ fn text(results: &Results) -> String {
     text.push_str("\n## Beside each peer\n\n| peer | zmsg ahead | no difference | peer ahead | too few rounds | geometric mean |\n");
     text.push_str("| --- | --- | --- | --- | --- | --- |\n");
     for (peer, of_peer) in by_peer(&pairs) {
-        let count = |verdict| of_peer.iter().filter(|it| Verdict::of(it.ratio) == verdict).count();
-        let counts = [Verdict::Better, Verdict::Same, Verdict::Worse, Verdict::TooFew].map(count);
+        let count = |of: &[Verdict]| {
+            of_peer.iter().filter(|it| of.contains(&Verdict::of(it.ratio))).count()
+        };
+        let counts = [
+            count(&[Verdict::Better]),
+            count(&[Verdict::Same, Verdict::Equal]),
+            count(&[Verdict::Worse]),
+            count(&[Verdict::TooFew]),
+        ];
         let cells = counts.map(|count| count.to_string()).join(" | ");
         let _ = writeln!(text, "| {peer} | {cells} | {} |", middle(&of_peer));
     }
@@ -110,11 +118,13 @@ fn text(results: &Results) -> String {
 
 fn line(pair: &Pair<'_>) -> String {
     let title = format!("{}: {}", pair.own.target, pair.own.title());
-    let (own, peer, ratio) = (&pair.own.who, &pair.peer.who, pair.ratio);
-    format!(
-        "{title}: {own} {:.2} times {peer} ({:.2} to {:.2})",
-        ratio.median, ratio.low, ratio.high
-    )
+    let (own, peer, Middle { median, low, high, .. }) = (&pair.own.who, &pair.peer.who, pair.ratio);
+    if low.is_infinite() || high == 0.0 {
+        // No number of times says how much more some is than none.
+        let [own_count, peer_count] = [pair.own, pair.peer].map(table::middle);
+        return format!("{title}: {own} {own_count}, {peer} {peer_count}");
+    }
+    format!("{title}: {own} {median:.2} times {peer} ({low:.2} to {high:.2})")
 }
 
 fn by_peer<'a>(pairs: &'a [Pair<'a>]) -> BTreeMap<&'a str, Vec<&'a Pair<'a>>> {
@@ -126,10 +136,11 @@ fn by_peer<'a>(pairs: &'a [Pair<'a>]) -> BTreeMap<&'a str, Vec<&'a Pair<'a>>> {
 }
 
 /// The geometric mean of those that were measured often enough: half as fast here and twice as fast there is
-/// as fast.
+/// as fast. None beside some has no share in it: it would be all of it.
 fn middle(pairs: &[&Pair<'_>]) -> String {
     let is_sure = |pair: &&&Pair<'_>| Verdict::of(pair.ratio) != Verdict::TooFew;
-    let logs: Vec<f64> = pairs.iter().filter(is_sure).map(|pair| pair.ratio.median.ln()).collect();
+    let logs = pairs.iter().filter(is_sure).map(|pair| pair.ratio.median.ln());
+    let logs: Vec<f64> = logs.filter(|log| log.is_finite()).collect();
     if logs.is_empty() {
         return "–".to_owned();
     }
@@ -168,5 +179,30 @@ mod tests {
         );
         assert!(good.contains("| okaywal | 1 | 1 | 1 | 0 | 1.0"), "{text}");
         assert!(good.contains("replay: zmsg 4.00 times okaywal"), "{text}");
+    }
+
+    #[test]
+    fn none_beside_some_is_said_in_counts_and_left_out_of_the_mean() {
+        let of = |case, who, count| figure(case, who, Unit::Allocations, &[count; 7]);
+        let results = Results {
+            day: "2026-11-30".into(),
+            commit: "abc".into(),
+            quick: false,
+            machine: vec![],
+            figures: vec![
+                of("get", "zmsg", 0.0),
+                of("get", "moka", 2.0),
+                of("set", "zmsg", 3.0),
+                of("set", "moka", 0.0),
+                of("del", "zmsg", 0.0),
+                of("del", "moka", 0.0),
+            ],
+            left_out: vec![],
+        };
+        let text = text(&results);
+        assert!(text.contains("set: zmsg 3 allocations, moka 0 allocations"), "{text}");
+        assert!(text.contains("get: zmsg 0 allocations, moka 2 allocations"), "{text}");
+        assert!(text.contains("| moka | 1 | 1 | 1 | 0 | 1.00 |"), "{text}");
+        assert!(!text.contains("inf") && !text.contains("NaN"), "{text}");
     }
 }

@@ -38,6 +38,10 @@ pub(super) enum Unit {
     Nanoseconds,
     #[serde(rename = "%")]
     Percent,
+    #[serde(rename = "allocations")]
+    Allocations,
+    #[serde(rename = "bytes")]
+    Bytes,
 }
 
 /// What was not measured.

@@ -8,7 +8,7 @@ use super::statistics::{Middle, beside};
 pub(super) struct Pair<'a> {
     pub(super) own: &'a Figure,
     pub(super) peer: &'a Figure,
-    /// How many times as good ours is: as fast, or with as many hits.
+    /// How many times as good ours is: as fast, with as many hits, or with as few allocations.
     pub(super) ratio: Middle,
 }
 
@@ -36,7 +36,7 @@ fn is_peer(own: &Figure, peer: &Figure) -> bool {
 pub(super) fn speed(one: &Figure, other: &Figure) -> Option<Middle> {
     let (over, under) = match one.unit {
         Unit::PerSecond | Unit::Percent => (one, other),
-        Unit::Nanoseconds => (other, one),
+        Unit::Nanoseconds | Unit::Allocations | Unit::Bytes => (other, one),
     };
     if one.in_turns && other.in_turns && one.samples.len() == other.samples.len() {
         beside(&over.samples, &under.samples)
@@ -48,6 +48,7 @@ pub(super) fn speed(one: &Figure, other: &Figure) -> Option<Middle> {
 #[cfg(test)]
 mod tests {
     use super::super::figures::figure;
+    use super::super::statistics::Verdict;
     use super::*;
 
     #[test]
@@ -68,5 +69,18 @@ mod tests {
                 [figure("get", "zmsg", unit, &[own; 7]), figure("get", "moka", unit, &[peer; 7])];
             assert_eq!(pairs(&figures)[0].ratio.median, 2.0, "{unit:?}");
         }
+    }
+
+    #[test]
+    fn fewer_allocations_are_better_and_none_beside_none_is_equal() {
+        let of = |own: f64, peer: f64| {
+            let figures = [("zmsg", own), ("moka", peer)]
+                .map(|(who, count)| figure("get", who, Unit::Allocations, &[count; 7]));
+            pairs(&figures)[0].ratio
+        };
+        assert_eq!((of(2.0, 4.0).median, Verdict::of(of(2.0, 4.0))), (2.0, Verdict::Better));
+        assert_eq!((of(0.0, 0.0).median, Verdict::of(of(0.0, 0.0))), (1.0, Verdict::Equal));
+        assert_eq!(Verdict::of(of(0.0, 3.0)), Verdict::Better);
+        assert_eq!((of(3.0, 0.0).median, Verdict::of(of(3.0, 0.0))), (0.0, Verdict::Worse));
     }
 }

@@ -90,6 +90,8 @@ fn unit(unit: Unit) -> &'static str {
         Unit::PerSecond => "per second: more is better",
         Unit::Nanoseconds => "nanoseconds: fewer are better",
         Unit::Percent => "% of what was asked for: more is better",
+        Unit::Allocations => "allocations per call: fewer are better",
+        Unit::Bytes => "bytes allocated per call: fewer are better",
     }
 }
 
@@ -139,7 +141,7 @@ fn bars(figures: &[&Figure]) -> Vec<(String, Middle)> {
 fn rows(results: &Results) -> Vec<([String; 5], Verdict)> {
     let row = |pair: super::pairs::Pair<'_>| {
         let ratio = pair.ratio;
-        let figures = format!("{:.2} ({:.2} to {:.2})", ratio.median, ratio.low, ratio.high);
+        let figures = times(ratio);
         let cells = [
             titled(&pair.own.target, &pair.own.title()),
             format!("{} {}", pair.own.who, middle(pair.own)),
@@ -152,18 +154,27 @@ fn rows(results: &Results) -> Vec<([String; 5], Verdict)> {
     pairs(&results.figures).into_iter().map(row).collect()
 }
 
+/// A ratio with its interval, where there is one.
+fn times(Middle { median, low, high, .. }: Middle) -> String {
+    if low.is_infinite() {
+        return "none beside some".to_owned();
+    }
+    format!("{median:.2} ({low:.2} to {high:.2})")
+}
+
 const HEADS: [&str; 5] = ["what", "zmsg", "peer", "times as good", ""];
 
 fn word(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Better => "better",
         Verdict::Worse => "worse",
+        Verdict::Equal => "equal",
         Verdict::Same => "inside the noise",
         Verdict::TooFew => "too few rounds to tell",
     }
 }
 
-const METHOD: &str = "Ratios are of figures of one run: above 1 zmsg is faster, or has more hits. In brackets is the interval \
+const METHOD: &str = "Ratios are of figures of one run: above 1 zmsg is faster, has more hits, or needs less. In brackets is the interval \
     in which the true median is with 95 %, by order statistics; where it holds 1, the difference is inside the \
     noise and none. What is measured in turns is compared round by round.";
 

@@ -35,9 +35,9 @@ impl Middle {
     /// This over another that was measured apart from it: the interval holds whatever both can be.
     pub(super) fn over(self, other: Self) -> Self {
         Self {
-            median: self.median / other.median,
-            low: self.low / other.high,
-            high: self.high / other.low,
+            median: over(self.median, other.median),
+            low: over(self.low, other.high),
+            high: over(self.high, other.low),
             is_sure: self.is_sure && other.is_sure,
         }
     }
@@ -61,8 +61,13 @@ fn outside(samples: usize) -> usize {
 /// Each sample of one over that of the other which was taken beside it, so that what the machine did
 /// meanwhile cancels out.
 pub(super) fn beside(own: &[f64], other: &[f64]) -> Option<Middle> {
-    let ratios: Vec<f64> = own.iter().zip(other).map(|(own, other)| own / other).collect();
+    let ratios: Vec<f64> = own.iter().zip(other).map(|(own, other)| over(*own, *other)).collect();
     Middle::of(&ratios)
+}
+
+/// None beside none is as much; some beside none is infinitely more.
+fn over(one: f64, other: f64) -> f64 {
+    if one == other { 1.0 } else { one / other }
 }
 
 /// What a ratio allows to say.
@@ -70,6 +75,8 @@ pub(super) fn beside(own: &[f64], other: &[f64]) -> Option<Middle> {
 pub(super) enum Verdict {
     Better,
     Worse,
+    /// Both are the same, each time: counts can be.
+    Equal,
     /// The interval holds 1: a difference inside the noise is none.
     Same,
     /// It was measured too seldom to say anything.
@@ -80,6 +87,8 @@ impl Verdict {
     pub(super) fn of(ratio: Middle) -> Self {
         if !ratio.is_sure {
             Self::TooFew
+        } else if (ratio.low, ratio.high) == (1.0, 1.0) {
+            Self::Equal
         } else if ratio.low > 1.0 {
             Self::Better
         } else if ratio.high < 1.0 {
@@ -128,5 +137,14 @@ mod tests {
         assert_eq!(verdict(0.98, 1.2), Verdict::Same);
         assert_eq!(verdict(1.01, 1.2), Verdict::Better);
         assert_eq!(verdict(0.8, 0.99), Verdict::Worse);
+        assert_eq!(verdict(1.0, 1.0), Verdict::Equal);
+    }
+
+    #[test]
+    fn nothing_beside_nothing_is_as_much() {
+        let none = Middle::of(&[0.0; 7]).unwrap();
+        assert_eq!(Verdict::of(none.over(none)), Verdict::Equal);
+        assert_eq!(Verdict::of(beside(&[0.0; 7], &[0.0; 7]).unwrap()), Verdict::Equal);
+        assert_eq!(beside(&[3.0; 7], &[0.0; 7]).unwrap().median, f64::INFINITY);
     }
 }

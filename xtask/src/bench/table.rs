@@ -74,6 +74,9 @@ pub(super) fn middle(figure: &Figure) -> String {
         Unit::Nanoseconds if median >= 10_000.0 => format!("{} µs", number(median / 1_000.0)),
         Unit::Nanoseconds => format!("{} ns", number(median)),
         Unit::Percent => format!("{median:.2} %"),
+        Unit::Allocations if median == 1.0 => "1 allocation".into(),
+        Unit::Allocations => format!("{} allocations", count(median)),
+        Unit::Bytes => format!("{} bytes", count(median)),
     }
 }
 
@@ -93,17 +96,28 @@ pub(super) fn number(value: f64) -> String {
     text
 }
 
+/// As [`number`], without digits behind the point where they would be zeros.
+fn count(value: f64) -> String {
+    let text = number(value);
+    text.strip_suffix(".0").map_or(text.clone(), str::to_owned)
+}
+
 /// What a ratio allows to say.
 pub(super) fn said(unit: Unit, ratio: Middle) -> String {
     let Middle { median, low, high, .. } = ratio;
     let (what, less) = match unit {
         Unit::PerSecond | Unit::Nanoseconds => ("as fast", "slower"),
         Unit::Percent => ("as many", "fewer"),
+        Unit::Allocations | Unit::Bytes => ("as few", "more"),
     };
+    if median.is_infinite() && low.is_infinite() {
+        return "none beside some".to_owned();
+    }
     let figures = format!("{median:.2} × {what} ({low:.2} to {high:.2})");
     match Verdict::of(ratio) {
         Verdict::Better => figures,
         Verdict::Worse => format!("{figures}, {less}"),
+        Verdict::Equal => "equal".to_owned(),
         Verdict::Same => format!("{figures}, inside the noise"),
         Verdict::TooFew => format!("{figures}, too few rounds to tell"),
     }
@@ -152,6 +166,23 @@ mod tests {
         assert!(!text.contains("another machine"), "{text}");
         let elsewhere = Results { machine: vec![], ..before };
         assert!(baseline(&results(&[1.0; 7]), &elsewhere).contains("another machine"));
+    }
+
+    #[test]
+    fn counts_are_whole_and_none_is_no_number_to_divide_by() {
+        let of = |own, peer| {
+            let figures = [("zmsg", own), ("moka", peer)]
+                .map(|(who, count)| figure("get", who, Unit::Allocations, &[count; 7]));
+            peers(&Results { figures: figures.into(), left_out: vec![], ..results(&[]) })
+        };
+        for (own, peer, line) in [
+            (0.0, 0.0, "zmsg 0 allocations, moka 0 allocations: equal"),
+            (0.0, 2.5, "zmsg 0 allocations, moka 2.5 allocations: none beside some"),
+            (1.0, 0.0, "zmsg 1 allocation, moka 0 allocations: 0.00 × as few (0.00 to 0.00), more"),
+            (1.0, 3.0, "zmsg 1 allocation, moka 3 allocations: 3.00 × as few (3.00 to 3.00)"),
+        ] {
+            assert_eq!(of(own, peer), format!("wal\n  get: {line}\n"));
+        }
     }
 
     #[test]
