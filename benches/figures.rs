@@ -24,6 +24,8 @@ pub enum Unit {
     Allocations,
     /// Bytes that one call allocates; fewer are better.
     Bytes,
+    /// Instructions of one call; fewer are better.
+    Instructions,
 }
 
 impl Unit {
@@ -34,6 +36,7 @@ impl Unit {
             Self::Percent => "%",
             Self::Allocations => "allocations",
             Self::Bytes => "bytes",
+            Self::Instructions => "instructions",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The calls whose costs are counted instead of timed.
+//! The calls whose costs are counted instead of timed: what `allocations` and `instructions` share.
 //!
 //! Each is made with what it needs and nothing else, on one thread: counts are then the same in every run.
 

@@ -42,6 +42,8 @@ pub(super) enum Unit {
     Allocations,
     #[serde(rename = "bytes")]
     Bytes,
+    #[serde(rename = "instructions")]
+    Instructions,
 }
 
 /// What was not measured.

@@ -92,6 +92,7 @@ fn unit(unit: Unit) -> &'static str {
         Unit::Percent => "% of what was asked for: more is better",
         Unit::Allocations => "allocations per call: fewer are better",
         Unit::Bytes => "bytes allocated per call: fewer are better",
+        Unit::Instructions => "instructions per call: fewer are better",
     }
 }
 

@@ -77,6 +77,7 @@ pub(super) fn middle(figure: &Figure) -> String {
         Unit::Allocations if median == 1.0 => "1 allocation".into(),
         Unit::Allocations => format!("{} allocations", count(median)),
         Unit::Bytes => format!("{} bytes", count(median)),
+        Unit::Instructions => format!("{} instructions", count(median)),
     }
 }
 
@@ -108,7 +109,7 @@ pub(super) fn said(unit: Unit, ratio: Middle) -> String {
     let (what, less) = match unit {
         Unit::PerSecond | Unit::Nanoseconds => ("as fast", "slower"),
         Unit::Percent => ("as many", "fewer"),
-        Unit::Allocations | Unit::Bytes => ("as few", "more"),
+        Unit::Allocations | Unit::Bytes | Unit::Instructions => ("as few", "more"),
     };
     if median.is_infinite() && low.is_infinite() {
         return "none beside some".to_owned();
