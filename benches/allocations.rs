@@ -5,10 +5,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-mod calls;
+mod subjects;
 
 use allocation_counter::measure;
-use calls::{SUBJECTS, Subject};
+use subjects::{SUBJECTS, Subject};
 use zmsg_benches::{Case, Figures, Unit, is_quick};
 
 const ROUNDS: usize = 7;

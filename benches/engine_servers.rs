@@ -100,6 +100,17 @@ impl Sides {
         assert!(!rows[0].get::<_, String>(0).is_empty());
     }
 
+    /// The statement, and what a cache before it has to be asked and told.
+    async fn look_up(&self, key: &str) {
+        let mut redis = self.redis.clone();
+        let found: Option<Bytes> = cmd("GET").arg(key).query_async(&mut redis).await.unwrap();
+        assert!(found.is_none());
+        self.select(key).await;
+        let mut set = cmd("SET");
+        set.arg(key).arg(&value()[..]).arg("PX").arg(TTL_MS);
+        let () = set.query_async(&mut redis).await.unwrap();
+    }
+
     async fn bare_get(&self, row: u64) {
         let mut redis = self.redis.clone();
         let mut get = cmd("GET");
@@ -184,7 +195,12 @@ fn main() {
 
         let mut own = way!(runtime, sides, tasks, |it, _row| it.get(&it.unheard()));
         let mut bare = way!(runtime, sides, tasks, |it, _row| it.select(&it.unheard()));
-        let ways = &mut [("zmsg", &mut own as _), ("deadpool-postgres", &mut bare as _)];
+        let mut look_up = way!(runtime, sides, tasks, |it, _row| it.look_up(&it.unheard()));
+        let ways = &mut [
+            ("zmsg", &mut own as _),
+            ("deadpool-postgres", &mut bare as _),
+            ("GET, SELECT and SET by bare clients", &mut look_up as _),
+        ];
         figures.turns(&at("get in the store"), unit, ways);
 
         let mut own = way!(runtime, sides, tasks, |it, row| async move {

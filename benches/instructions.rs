@@ -5,13 +5,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
-mod calls;
+mod subjects;
 
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use calls::{SUBJECTS, Subject};
+use subjects::{SUBJECTS, Subject};
 use zmsg_benches::{Case, Figures, Unit, is_quick};
 
 /// Names the subject, in the process that is counted.

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::io::Write as _;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -27,6 +28,9 @@ pub struct Id {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RawId(u64);
 
+/// A prefix, `_`, and the 19 digits of a number of 63 bits.
+const TEXT_BYTES_MAX: usize = Id::PREFIX_BYTES_MAX + 1 + 19;
+
 impl Id {
     /// The longest prefix, in bytes.
     pub const PREFIX_BYTES_MAX: usize = 64;
@@ -38,10 +42,14 @@ impl Id {
     /// digits, `_`, `:`, `.` and `-`.
     pub fn new(prefix: &str, raw: RawId) -> Result<Self> {
         validate_prefix(prefix)?;
-        let text = match prefix {
-            "" => raw.to_string(),
-            prefix => format!("{prefix}_{raw}"),
-        };
+        let separator = if prefix.is_empty() { "" } else { "_" };
+        // On the stack first: the text is then the only allocation.
+        let mut bytes = [0; TEXT_BYTES_MAX];
+        let mut rest = &mut bytes[..];
+        let written = write!(rest, "{prefix}{separator}{raw}");
+        let left = rest.len();
+        let text = str::from_utf8(&bytes[..TEXT_BYTES_MAX - left]);
+        let text = written.ok().and(text.ok()).expect("a short prefix of ASCII and a number");
         Ok(Self { text: text.into(), prefix_bytes: prefix.len(), raw })
     }
 

@@ -91,6 +91,7 @@ mod columns;
 mod condition;
 
 mod identifiers;
+mod memo;
 mod outline;
 mod pieces;
 mod render;

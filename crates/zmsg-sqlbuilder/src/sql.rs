@@ -4,6 +4,7 @@ use zmsg_core::{Error, Ident, IntoTask, Key, KeyScope, Result, Statement, Task, 
 
 use crate::binds::IntoBinds;
 use crate::columns::{IntoColumns, validated, write_list};
+use crate::memo::{self, Finished, Recipe};
 use crate::shape::Shape;
 use crate::token::excerpt;
 
@@ -42,8 +43,8 @@ pub struct Sql {
 }
 
 /// What happens to a row that is there already.
-#[derive(Debug, Clone)]
-struct Conflict {
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Conflict {
     target: Vec<String>,
     update: Option<Vec<String>>,
 }
@@ -145,14 +146,25 @@ impl Sql {
     }
 
     /// The finished text, and whether it gives rows.
-    fn finish(&self) -> Result<(String, bool)> {
-        let shape = Shape::read(&self.text, self.binds.len())?;
-        shape.check_verb()?;
+    fn finish(&self) -> Result<Finished> {
         if self.overwrite && self.batch_key.is_none() {
             return Err(Error::invalid_input(
                 "a statement that overwrites needs a batch key: name what it overwrites with .batch_key(..)",
             ));
         }
+        let recipe = Recipe {
+            text: &self.text,
+            binds: self.binds.len(),
+            conflict: self.conflict.as_ref(),
+            returning: self.returning.as_deref(),
+            all_rows: self.all_rows,
+        };
+        memo::finished(recipe, || self.read())
+    }
+
+    fn read(&self) -> Result<Finished> {
+        let shape = Shape::read(&self.text, self.binds.len())?;
+        shape.check_verb()?;
         if !self.all_rows {
             shape.check_conditions()?;
         }

@@ -51,18 +51,21 @@ impl Live {
     /// "Absent" is a guess: the backend knows more.
     #[inline]
     pub(super) fn check(&self, key: &str) -> Verdict {
-        let (Some(mirror), Some(shape), FilterState::Ready) =
-            (&self.mirror, self.shape(), self.state())
-        else {
-            return Verdict::Unknown;
-        };
+        match self.state() {
+            FilterState::Ready if self.knows(key) => Verdict::Maybe,
+            FilterState::Ready => Verdict::Absent,
+            _ => Verdict::Unknown,
+        }
+    }
+
+    /// Whether the backend has all bits of this key, for as long as it has the generation: none is
+    /// ever taken out.
+    pub(super) fn knows(&self, key: &str) -> bool {
+        let (Some(mirror), Some(shape)) = (&self.mirror, self.shape()) else { return false };
         let hash = shape.hash(key);
         let base = u64::from(hash.segment(shape.segments)) * shape.segment_bits;
         let mut offsets = hash.positions(shape.segment_bits, shape.hashes);
-        match offsets.all(|offset| mirror.get(base + offset)) {
-            true => Verdict::Maybe,
-            false => Verdict::Absent,
-        }
+        offsets.all(|offset| mirror.get(base + offset))
     }
 
     /// The bits of these keys are set in the backend.

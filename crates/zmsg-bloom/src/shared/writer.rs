@@ -67,10 +67,16 @@ impl Core {
         join_all(adding).await.into_iter().flatten().collect()
     }
 
-    /// Adds keys to one generation.
+    /// Adds keys to one generation. Those that it is known to have are not sent again: if it was lost
+    /// since, they are no more absent than all others.
     pub(super) async fn add(&self, live: &Live, keys: &[Key]) -> Result<Held> {
+        if live.is_lost() {
+            return Ok(Held::Lost);
+        }
         let mut held = Held::Whole { ones: live.ones() };
-        for some in keys.chunks(KEYS_PER_CALL) {
+        let unknown: Vec<Key> =
+            keys.iter().filter(|key| !live.knows(key.as_str())).cloned().collect();
+        for some in unknown.chunks(KEYS_PER_CALL) {
             let places: Option<Vec<_>> = some.iter().map(|key| live.place(key)).collect();
             let Some(places) = places else { return Ok(Held::Lost) };
             held = self.call(|| self.bits.add(live.generation(), &places)).await?;

@@ -114,6 +114,24 @@ async fn writes_with_the_backend_down_wait_once() {
     assert_eq!((stats.state, stats.wants_rebuild), (FilterState::Lost, true));
 }
 
+#[tokio::test(start_paused = true)]
+async fn keys_that_the_backend_is_known_to_have_are_not_sent_again() {
+    let world = Arc::new(World::calm());
+    let (first, second) = (node(&world, 0, quick()).await, node(&world, 1, quick()).await);
+    rebuild(&first, &["seeded"]).await;
+    drop(first.insert(&[key("added")]).await.unwrap());
+    world.state().servers[0].down = true;
+    let began = world.now();
+    let insertion = first.insert(&["seeded", "added"].map(key)).await.unwrap();
+    assert!(world.now() - began < Duration::from_millis(100));
+    assert!(world.guard(insertion.version()));
+    assert_eq!(first.shared_stats().dropped, 0);
+    world.state().servers[0].down = false;
+    for name in ["seeded", "added"] {
+        assert!(!second.confirm_absent(&key(name)).await.unwrap(), "{name}");
+    }
+}
+
 #[tokio::test]
 async fn another_node_takes_over_from_a_builder_that_died() {
     let world = Arc::new(World::calm());
