@@ -91,6 +91,11 @@ impl Figures {
         Some(Self { target, rounds, file: std::env::var_os(FILE).and_then(open) })
     }
 
+    /// How many rounds count; one before them is to be dropped.
+    pub fn rounds(&self) -> usize {
+        self.rounds
+    }
+
     /// Measures all ways in turns, so that what else the machine does meets each alike: a round that is
     /// dropped, then those that count. The first way is ours.
     pub fn turns(&mut self, case: &Case, unit: Unit, ways: &mut [Way<'_>]) {

@@ -4,6 +4,8 @@
 //! they depend on the machine and on what else it does. This library holds what the targets share:
 //! how long they measure, what many tasks do meanwhile, and which keys they ask for.
 
+pub mod load;
+
 mod calls;
 mod figures;
 mod golang;

@@ -22,9 +22,15 @@ impl Zipf {
         Self { cumulated, random: fastrand::Rng::with_seed(7) }
     }
 
-    /// The next rank, by inversion of the distribution.
+    /// The next rank.
     pub fn draw(&mut self) -> usize {
         let point = self.random.f64();
+        self.rank(point)
+    }
+
+    /// The rank of a point between 0 and 1, by inversion of the distribution: for many that draw from one
+    /// distribution, each with a source of chance of its own.
+    pub fn rank(&self, point: f64) -> usize {
         self.cumulated.partition_point(|up_to| *up_to < point).min(self.cumulated.len() - 1)
     }
 }

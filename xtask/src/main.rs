@@ -16,6 +16,8 @@ mod feed;
 mod faults;
 #[cfg(feature = "net")]
 mod kills;
+#[cfg(feature = "net")]
+mod load;
 mod services;
 mod shell;
 mod test;
@@ -74,6 +76,12 @@ enum Command {
     #[cfg(not(feature = "net"))]
     #[command(disable_help_flag = true)]
     Bench(admin::Args),
+    /// [FILE]: put zmsg under the load that a TOML file describes; benches/workloads has some
+    #[cfg(feature = "net")]
+    Load(load::Args),
+    #[cfg(not(feature = "net"))]
+    #[command(disable_help_flag = true)]
+    Load(admin::Args),
     /// [--from NAME]: write what was measured to docs/reports, with charts
     #[cfg(feature = "net")]
     Report(bench::report::Args),
@@ -127,6 +135,8 @@ fn main() -> ExitCode {
         #[cfg(feature = "net")]
         Command::Bench(args) => bench::run(&args),
         #[cfg(feature = "net")]
+        Command::Load(args) => load::run(&args),
+        #[cfg(feature = "net")]
         Command::Report(args) => bench::report::run(&args),
         #[cfg(feature = "net")]
         Command::Analyse(args) => bench::analyse::run(&args),
@@ -140,6 +150,8 @@ fn main() -> ExitCode {
         Command::Kills(args) => with_net("kills", &args),
         #[cfg(not(feature = "net"))]
         Command::Bench(args) => with_net("bench", &args),
+        #[cfg(not(feature = "net"))]
+        Command::Load(args) => with_net("load", &args),
         #[cfg(not(feature = "net"))]
         Command::Report(args) => with_net("report", &args),
         #[cfg(not(feature = "net"))]
