@@ -59,26 +59,34 @@ impl Bare {
     }
 }
 
-/// The samples of all rounds, by kind and quantile.
+/// The samples of all rounds.
 #[derive(Default)]
-struct Samples(BTreeMap<(Kind, &'static str), Vec<f64>>);
+struct Samples {
+    latencies: BTreeMap<(Kind, &'static str), Vec<f64>>,
+    /// How late calls began, at most one of a hundred later, in nanoseconds.
+    behind: Vec<u64>,
+}
 
 impl Samples {
     fn add(&mut self, measured: &Measured) {
         assert_eq!(measured.errors(), 0, "{:?}", measured.kinds);
+        self.behind.push(measured.behind.value_at_quantile(0.99));
         for (kind, OfKind { latency, .. }) in &measured.kinds {
             for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
                 if name == "p99.9" && latency.len() < CALLS_FOR_THOUSANDTHS {
                     continue;
                 }
                 let value = latency.value_at_quantile(quantile) as f64;
-                self.0.entry((*kind, name)).or_default().push(value);
+                self.latencies.entry((*kind, name)).or_default().push(value);
             }
         }
     }
 
     fn record(self, figures: &mut Figures, what: &str, who: &str) {
-        for ((kind, quantile), samples) in self.0 {
+        let behind =
+            self.behind.iter().max().map_or(Duration::ZERO, |it| Duration::from_nanos(*it));
+        println!("{who} {what}: one call of a hundred began {behind:.1?} late or more");
+        for ((kind, quantile), samples) in self.latencies {
             let case = Case::new(format!("{kind} {what}, {quantile}"));
             figures.record(&case, who, Unit::Nanoseconds, samples);
         }

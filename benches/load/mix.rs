@@ -15,7 +15,7 @@ pub enum Kind {
     Get,
     /// Several rows at once.
     GetMany,
-    /// A row that is not there.
+    /// A row that is not there: the store is asked once, and then it is known.
     GetAbsent,
     /// An id.
     NextId,
