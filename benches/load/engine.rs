@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use tempfile::TempDir;
-use zmsg::{Config, Error, Sql, Zmsg, counter, sql};
+use zmsg::{Config, Error, JournalMode, Sql, Zmsg, counter, sql};
 
 use super::measure::{Failure, Measured};
 use super::mix::{Call, Kind};
@@ -105,10 +105,12 @@ impl Engine {
         let directory = tempfile::tempdir().context("could not make a temporary directory")?;
         let mut config = Config::embedded(directory.path());
         if let Some(places) = places {
-            // With this directory the periodic route has its journal.
             config.store.url.clone_from(&places.postgres);
             config.redis.url = Some(places.redis.clone());
             config.redis.namespace = format!("zmsg-load-{}", places.database());
+        }
+        if !workload.journal {
+            config.periodic.journal = JournalMode::Off;
         }
         let zmsg = Zmsg::open(config.clone()).await.context("could not open the engine")?;
         let name = format!("load{:08x}", fastrand::u32(..));

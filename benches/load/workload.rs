@@ -23,6 +23,8 @@ pub struct Workload {
     pub duration: Duration,
     /// Whether the store is compared with the writes that were made.
     pub verify: bool,
+    /// Whether the periodic route has its journal: each of its writes is then on the disk when its call ends.
+    pub journal: bool,
     /// What every random choice begins with.
     pub seed: u64,
     /// What makes the calls.
@@ -122,6 +124,8 @@ struct File {
     duration_s: f64,
     #[serde(default)]
     verify: bool,
+    #[serde(default = "journal")]
+    journal: bool,
     #[serde(default = "seed")]
     seed: u64,
     #[serde(default = "delay_ms")]
@@ -148,6 +152,9 @@ struct Open {
     in_flight_max: usize,
 }
 
+fn journal() -> bool {
+    true
+}
 fn seed() -> u64 {
     7
 }
@@ -185,7 +192,7 @@ impl Workload {
     pub fn parse(text: &str) -> Result<Self, WorkloadError> {
         let file: File = toml::from_str(text).map_err(WorkloadError::Malformed)?;
         let drive = file.drive()?;
-        let File { backend, servers, verify, seed, keys, mix, .. } = file;
+        let File { backend, servers, verify, journal, seed, keys, mix, .. } = file;
         within("keys.rows", keys.rows as f64, 1.0, 10_000_000.0)?;
         within("keys.value_bytes", keys.value_bytes as f64, 1.0, f64::from(1 << 20))?;
         within("keys.many", keys.many as f64, 1.0, 1_000.0)?;
@@ -201,6 +208,7 @@ impl Workload {
             warm_up: seconds("warm_up_s", file.warm_up_s, 0.0)?,
             duration: seconds("duration_s", file.duration_s, 0.001)?,
             verify,
+            journal,
             seed,
             drive,
             keys,
@@ -318,6 +326,7 @@ mod tests {
         let workload = Workload::parse(GOOD).unwrap();
         assert_eq!(workload.drive, Drive::Closed { tasks: 4 });
         assert_eq!((workload.warm_up, workload.verify), (Duration::ZERO, false));
+        assert!(workload.journal);
         assert_eq!((workload.keys.value_bytes, workload.keys.zipf), (256, None));
         let open =
             Workload::parse(&GOOD.replace("[closed]\ntasks = 4", "[open]\nrate = 50")).unwrap();
