@@ -70,7 +70,8 @@ mod tests {
         let call = move |_| {
             let made = Arc::clone(&made);
             async move {
-                sleep(Duration::from_millis(takes_ms(made.fetch_add(1, Relaxed)))).await;
+                let takes = Duration::from_millis(takes_ms(made.fetch_add(1, Relaxed)));
+                sleep(takes).await;
                 Ok(1)
             }
         };
