@@ -121,9 +121,13 @@ impl Measured {
         self.writes.get(&kind).copied().unwrap_or_default()
     }
 
-    /// Calls that failed while it was measured.
-    pub fn errors(&self) -> u64 {
-        self.kinds.values().flat_map(|of_kind| of_kind.errors.values()).sum()
+    /// Calls that failed while it was measured, as a person reads it: a line for each kind of error.
+    pub fn failures(&self) -> Vec<String> {
+        let line = |kind, (error, count): (&String, &u64)| format!("{count} of {kind}: {error}");
+        let of_kind = |(kind, it): (&Kind, &OfKind)| -> Vec<_> {
+            it.errors.iter().map(|error| line(*kind, error)).collect()
+        };
+        self.kinds.iter().flat_map(of_kind).collect()
     }
 }
 
@@ -184,7 +188,7 @@ mod tests {
         other.note(call(from, Ok(1)));
         one.merge(other);
         assert_eq!(one.kinds[&Kind::Put].latency.len(), 2);
-        assert_eq!(one.errors(), 2);
+        assert_eq!(one.failures(), ["2 of put: Timeout"]);
         assert_eq!(one.writes(Kind::Put), Writes { accepted: 2, unknown: 1 });
         assert_eq!(one.elapsed(), Duration::from_millis(3_005));
     }

@@ -15,7 +15,7 @@ pub enum Kind {
     Get,
     /// Several rows at once.
     GetMany,
-    /// A row that is not there: the store is asked once, and then it is known.
+    /// A row that is not there, as the membership filter knows.
     GetAbsent,
     /// An id.
     NextId,

@@ -25,10 +25,8 @@ pub struct Report<'a> {
 impl fmt::Display for Report<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}", self.calls())?;
-        for (kind, of_kind) in &self.measured.kinds {
-            for (error, count) in &of_kind.errors {
-                writeln!(f, "errors: {count} of {kind}: {error}")?;
-            }
+        for failures in self.measured.failures() {
+            writeln!(f, "errors: {failures}")?;
         }
         let seconds = self.measured.elapsed().as_secs_f64();
         let made: u64 = self.measured.kinds.values().map(|it| it.latency.len()).sum();
