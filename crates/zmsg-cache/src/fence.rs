@@ -95,8 +95,11 @@ impl Fence {
         let mut stripe = self.stripe(key);
         let flight = stripe.get(key).and_then(|slot| slot.flight.as_ref());
         // A flight of an earlier epoch may have seen what the epoch was ended for.
-        if let Some(flight) = flight.filter(|flight| flight.epoch() == epoch) {
-            return flight.join(bounds.waiters_max).map(Turn::Follow);
+        if let Some(flight) = flight.filter(|flight| flight.epoch() == epoch).cloned() {
+            let waiter = flight.join(bounds.waiters_max)?;
+            drop(stripe);
+            flight.share();
+            return Ok(Turn::Follow(waiter));
         }
         if let Some(value) = fresh() {
             return Ok(Turn::Hit(value));

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use zmsg_core::{Error, ErrorKind, Key, Result};
 
 use crate::Entry;
@@ -18,11 +19,13 @@ use crate::fence::{Fence, Kept};
 /// What a load found: the same for all who wait.
 pub(crate) type Outcome = Result<Option<Bytes>>;
 
-/// The work of a flight, which ends with the landing; and what makes a task of it.
+/// The work of a flight, which ends with the landing; and what makes a task of it. The tracker counts
+/// it from the beginning, whoever runs it.
 pub(crate) struct Load {
     work: Pin<Box<dyn Future<Output = ()> + Send>>,
     tracker: TaskTracker,
     runtime: Handle,
+    _counted: TaskTrackerToken,
 }
 
 impl Load {
@@ -32,7 +35,8 @@ impl Load {
         work: impl Future<Output = ()> + Send + 'static,
         tracker: TaskTracker,
     ) -> Self {
-        Self { work: Box::pin(work), tracker, runtime: Handle::current() }
+        let (runtime, counted) = (Handle::current(), tracker.token());
+        Self { work: Box::pin(work), tracker, runtime, _counted: counted }
     }
 
     fn spawn(self) {
@@ -72,17 +76,18 @@ impl Flight {
         Waiter(self.outcome.subscribe())
     }
 
-    /// One more waiter, unless there are too many.
+    /// One more waiter, unless there are too many. He must [`share`](Self::share) it.
     pub(crate) fn join(&self, waiters_max: usize) -> Result<Waiter> {
         if self.outcome.receiver_count() >= waiters_max {
             return Err(Error::overloaded("waiters_max"));
         }
-        self.share();
         Ok(self.waiter())
     }
 
-    /// Makes the load a task, if the reader that began it has it: now, or when he was polled.
-    fn share(&self) {
+    /// Makes the load a task, if the reader that began it has it: now, or when he was polled. Not with
+    /// a stripe of the fence locked: a runtime that ends drops a new task at once, and the load
+    /// lands as it is dropped.
+    pub(crate) fn share(&self) {
         let mut runs = self.runs();
         match replace(&mut *runs, Runs::Elsewhere) {
             Runs::Alone(load) => {
@@ -100,9 +105,11 @@ impl Flight {
     }
 }
 
-/// The reader that began a flight. As long as he is alone he runs the load himself, which saves a
-/// task and the way to it and back. The load is not his: it becomes a task when a second reader
-/// comes, who must not depend on whether the first is polled, and when the first is dropped.
+/// The reader that began a flight. As long as he is alone and only L2 is asked he runs the load
+/// himself, which saves a task and the way to it and back. The load is not his: it becomes a task when
+/// a second reader comes, who must not depend on whether the first is polled; when it goes on to the
+/// origin, for it must not keep a connection of the store while nobody polls it; and when the
+/// first is dropped.
 pub(crate) struct Leader {
     flight: Arc<Flight>,
     waiter: Waiter,
@@ -200,14 +207,15 @@ impl Lead {
         self.flight.epoch()
     }
 
-    pub(crate) fn flight(&self) -> Arc<Flight> {
-        Arc::clone(&self.flight)
+    pub(crate) fn flight(&self) -> &Arc<Flight> {
+        &self.flight
     }
 
     /// Fills L1 if that is still right, frees the key, and answers those who wait.
     pub(crate) fn land(mut self, entry: Option<Entry>, outcome: Outcome) -> Kept {
+        let kept = self.finish(entry, outcome);
         self.landed = true;
-        self.finish(entry, outcome)
+        kept
     }
 
     // The key is free before anybody wakes: who asks again after an error gets a new flight.

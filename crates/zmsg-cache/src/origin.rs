@@ -19,8 +19,8 @@ pub trait Origin: fmt::Debug + Send + Sync + 'static {
         false
     }
 
-    /// Asked, together with L2, when [`rules_out`](Self::rules_out) says absent and before that is
-    /// final: is the key absent for every node?
+    /// Asked after L2 missed, when [`rules_out`](Self::rules_out) says absent and before that is final:
+    /// is the key absent for every node?
     ///
     /// # Errors
     /// If that cannot be found out; the key then counts as maybe present and is loaded.

@@ -39,7 +39,7 @@ impl TieredCache {
             Turn::Follow(waiter) => waiter.outcome().await,
             Turn::Lead(lead, waiter) => {
                 let (inner, tracker) = (Arc::clone(&self.0), self.0.tracker.clone());
-                let leader = Leader::new(lead.flight(), waiter);
+                let leader = Leader::new(Arc::clone(lead.flight()), waiter);
                 let load = inner.fly(lead, Arc::clone(origin), Asked::NotYet);
                 leader.run(Load::new(load, tracker)).await
             }
@@ -161,7 +161,7 @@ impl Inner {
 
     /// Runs one flight to its end, whatever happens in it.
     async fn fly(self: Arc<Self>, lead: Lead, origin: Arc<dyn Origin>, asked: Asked) {
-        let found = AssertUnwindSafe(self.find(lead.key(), &*origin, asked)).catch_unwind().await;
+        let found = AssertUnwindSafe(self.find(&lead, &*origin, asked)).catch_unwind().await;
         let found = found.unwrap_or_else(|panic| Err(panicked(&*panic)));
         let (entry, outcome) = match found {
             Ok(found) => {
@@ -184,8 +184,9 @@ impl Inner {
     }
 
     /// Asks L2 and the origin, and fills L2 with what the origin gave.
-    async fn find(&self, key: &Key, origin: &dyn Origin, asked: Asked) -> Result<Found> {
-        let search = timeout(self.policy.load_timeout, self.search(key, origin, asked)).await;
+    async fn find(&self, lead: &Lead, origin: &dyn Origin, asked: Asked) -> Result<Found> {
+        let key = lead.key();
+        let search = timeout(self.policy.load_timeout, self.search(lead, origin, asked)).await;
         let loaded = match search.unwrap_or_else(|_| Err(too_slow()))? {
             Searched::Found(found) => return Ok(found),
             Searched::Loaded(loaded) => loaded,
@@ -220,7 +221,8 @@ impl Inner {
         Found { value: entry.value, keep }
     }
 
-    async fn search(&self, key: &Key, origin: &dyn Origin, asked: Asked) -> Result<Searched> {
+    async fn search(&self, lead: &Lead, origin: &dyn Origin, asked: Asked) -> Result<Searched> {
+        let key = lead.key();
         let asked = if let Asked::NotYet = asked { self.ask(key).await } else { asked };
         let missed_at = match asked {
             Asked::Hit(entry, began) => {
@@ -229,6 +231,7 @@ impl Inner {
             Asked::Miss(at) => Some(at),
             Asked::Failed | Asked::NotYet => None,
         };
+        lead.flight().share();
         // Only now: what the filter rules out may live in L2 alone. A shared filter that cannot be
         // asked leaves the key at "maybe".
         if origin.rules_out(key) && origin.confirm_absent(key).await.unwrap_or(false) {

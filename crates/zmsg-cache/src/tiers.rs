@@ -29,8 +29,9 @@ use crate::{CachePolicy, CacheStats, Entry, LocalCache, RemoteCache};
 ///   often makes a copy of its value, of up to 4 KiB, once a change, and reads that: a hot key does
 ///   not get slower with each core. All this holds for copies too; there are 64 a thread at most.
 ///
-/// Loads run as tasks on the tracker that the constructor was given: all `async` methods have to
-/// be polled inside a Tokio runtime with its timer enabled.
+/// Loads run as tasks on the tracker that the constructor was given, but for the question to L2 while one
+/// reader is alone, which that one asks itself: all `async` methods have to be polled inside a
+/// Tokio runtime with its timer enabled.
 #[derive(Clone)]
 pub struct TieredCache(pub(crate) Arc<Inner>);
 

@@ -19,7 +19,7 @@ use crate::failure::{Effect, Failure, effect_of, is_unknown_script};
 use crate::health::{Health, Monitor, RedisStats, count};
 use crate::history::{self, History};
 use crate::line::{Keeper, Line, Ticket};
-use crate::{RedisKey, RedisOptions, Script, Topology};
+use crate::{HistoryScript, RedisKey, RedisOptions, Script, Topology};
 
 /// A Redis, reached by a few connections that all calls share. Cloning it is cheap.
 ///
@@ -194,7 +194,7 @@ impl Redis {
     /// As for [`script`](Self::script).
     pub async fn script_in_history<T: FromRedisValue>(
         &self,
-        script: &Script,
+        HistoryScript(script): &HistoryScript,
         keys: &[RedisKey],
         args: &(impl ToRedisArgs + Sync),
     ) -> Result<T> {

@@ -8,7 +8,7 @@ use zmsg_core::{Error, ErrorKind, Result};
 
 use crate::client::{read, send_pipeline};
 use crate::failure::{Effect, Failure, is_unknown_script};
-use crate::{Redis, RedisKey, Script, Topology, history};
+use crate::{HistoryScript, Redis, RedisKey, Topology, history};
 
 /// How many calls go in one round trip: as many as Redis answers well within a deadline.
 const PIPELINE_MAX: usize = 1000;
@@ -28,7 +28,7 @@ impl Redis {
     /// Dropping the future leaves the script run for any of the keys.
     pub async fn script_each<T: FromRedisValue>(
         &self,
-        script: &Script,
+        script: &HistoryScript,
         keys: &[RedisKey],
         args: &(impl ToRedisArgs + Sync),
     ) -> Vec<Result<T>> {
@@ -49,7 +49,7 @@ impl Redis {
 
     async fn send_each(
         &self,
-        script: &Script,
+        script: &HistoryScript,
         keys: &[RedisKey],
         args: &(impl ToRedisArgs + Sync),
     ) -> Result<Vec<RedisResult<Value>>> {
@@ -70,7 +70,7 @@ impl Redis {
     /// One answer for each key. The text of the script goes before, if Redis does not know it.
     async fn send_all(
         &self,
-        script: &Script,
+        script: &HistoryScript,
         keys: &[RedisKey],
         args: &(impl ToRedisArgs + Sync),
         with_text: bool,
@@ -82,9 +82,9 @@ impl Redis {
             for (index, key) in keys.iter().map(slice::from_ref).enumerate() {
                 let by_text = with_text && index == 0;
                 pipeline.add_command(if by_text {
-                    script.by_body(key, &args)
+                    script.0.by_body(key, &args)
                 } else {
-                    script.by_digest(key, &args)
+                    script.0.by_digest(key, &args)
                 });
             }
             send_pipeline(link, &pipeline).await

@@ -34,7 +34,7 @@ pub use address::Address;
 pub use client::Redis;
 pub use connector::{Connector, Link};
 pub use health::{Health, RedisStats};
-pub use history::History;
+pub use history::{History, HistoryScript};
 pub use key::RedisKey;
 pub use options::{BreakerPolicy, Certificates, Login, Plaintext, RedisOptions, Topology};
 pub use script::Script;

@@ -51,17 +51,20 @@ pub(crate) fn finished(
         return make();
     }
     let slot = FixedState::with_seed(0).hash_one(recipe) as usize % SLOTS;
-    let known = MADE.with_borrow(|made| {
+    let known = MADE.try_with(|made| {
+        let made = made.borrow();
         let made = made.get(slot)?.as_ref()?;
         (made.recipe() == recipe).then(|| made.finished.clone())
     });
-    if let Some(finished) = known {
+    if let Ok(Some(finished)) = known {
         return Ok(finished);
     }
     let finished = make()?;
     if finished.0.len() <= BYTES_MAX {
         let made = Some(Made::new(recipe, finished.clone()));
-        MADE.with_borrow_mut(|slots| {
+        // A thread that ends remembers nothing any more.
+        let _ = MADE.try_with(|slots| {
+            let mut slots = slots.borrow_mut();
             slots.resize_with(SLOTS, || None);
             slots[slot] = made;
         });

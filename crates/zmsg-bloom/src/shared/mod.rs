@@ -23,9 +23,10 @@
 //!    trusts, and if the **lease** of the row that it began with still lasts *after* the answer came in.
 //!    A lease lasts at most a second on the reader's monotonic clock, counted from before the row
 //!    was asked for.
-//! 2. A writer adds its keys to *every* generation of the row as it knows it, and its transaction
-//!    ends with a check that the row's version is still that one ([`Insertion::version`]). A version
-//!    that was read long ago is as good as a new one: the check decides.
+//! 2. A writer adds its keys to *every* generation of the row as it knows it, or knows that all their
+//!    bits are there, for none is ever taken out; and its transaction ends with a check that the
+//!    row's version is still that one ([`Insertion::version`]). A version that was read long ago is
+//!    as good as a new one: the check decides.
 //! 3. Who takes a trusted or a retiring generation out of the row marks the row **unsettled** unless a
 //!    grace (a lease and a quarter) has passed in which the generation was retiring. Under an
 //!    unsettled row nobody commits before one grace has passed since he learned of that version;
@@ -65,9 +66,9 @@
 //!
 //! # What it costs
 //!
-//! A key that is known here is answered from memory. One that is not costs a round trip, made
-//! together with the one to the remote cache. A write costs one call to the backend before its
-//! transaction and one lookup by primary key in it. A node reads the row three times a lease. With
+//! A key that is known here is answered from memory. One that is not costs a round trip, after the
+//! one to the remote cache. A write costs one call to the backend before its transaction, or none
+//! if its keys are known here, and one lookup by primary key in it. A node reads the row three times a lease. With
 //! the backend down a write finds out once, waits one grace once, and costs the lookup from then on.
 
 mod bits;

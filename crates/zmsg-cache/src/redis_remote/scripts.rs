@@ -2,16 +2,16 @@
 //!
 //! An entry of another history than the server's present one is of before a crash or a failover,
 //! and counts as nothing. The history is what the connection knows, which may be a second behind
-//! where a server's role was changed by hand. What such a connection puts there is of the past
-//! at once, so it harms nobody; and what it meets there may be newer than what it knows, so a
-//! hold counts whatever history it bears, and a value is replaced only if the server itself says
-//! that it is of the past.
+//! where a server was given a new one without a restart. So what bears another history than one's own
+//! may be newer: a hold counts whatever it bears, a value is replaced only if the server itself says
+//! that it is of the past, and a publication asks first, for what it would put there under an older
+//! history nobody would spare.
 
-use zmsg_redis::{Script, history_script};
+use zmsg_redis::{HistoryScript, Script, history_script};
 
 /// `KEYS[1]`. What is there, what `PTTL` says, and the present history: for a cluster, whose
 /// connections lead to many servers.
-pub(super) static READ: Script =
+pub(super) static READ: HistoryScript =
     history_script!("return {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1]), history}");
 
 /// `KEYS[1]`; after the history: the one in which the key was missed, the tag and what follows it of
@@ -21,7 +21,7 @@ pub(super) static READ: Script =
 /// A fill is right while a hold that was there when its load began lasts. One that the caller gave
 /// up on may reach a server that stood still after that hold has expired; and one whose load began
 /// in another history may not have met the hold at all.
-pub(super) static FILL: Script = history_script!(
+pub(super) static FILL: HistoryScript = history_script!(
     r"
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -54,7 +54,7 @@ return 1
 /// invalidation puts the hold of nobody, which takes no other's place.
 ///
 /// What is not a string is replaced like anything else.
-pub(super) static HOLD: Script = history_script!(
+pub(super) static HOLD: HistoryScript = history_script!(
     r"
 local found = redis.pcall('GETRANGE', KEYS[1], 0, 38)
 local tag = ''
@@ -78,9 +78,12 @@ return 1
 
 /// `KEYS[1]`; after the history: the caller's token, the tag and what follows it of the entry, its
 /// TTL. 1 if it is there now.
-pub(super) static PUBLISH: Script = history_script!(
+pub(super) static PUBLISH: HistoryScript = history_script!(
     r"
 if redis.pcall('GETRANGE', KEYS[1], 0, 38) ~= '\2h' .. history .. ARGV[2] then
+    return 0
+end
+if string.sub(history, 11) ~= promoted() then
     return 0
 end
 redis.call('SET', KEYS[1], '\2' .. ARGV[3] .. history .. ARGV[4], 'PX', ARGV[5])
@@ -90,7 +93,7 @@ return 1
 
 /// `KEYS[1]`; after the history: the tag and what follows it of the entry, its TTL. For a cluster: a
 /// single server gets the command by itself.
-pub(super) static SET: Script = history_script!(
+pub(super) static SET: HistoryScript = history_script!(
     r"
 redis.call('SET', KEYS[1], '\2' .. ARGV[2] .. history .. ARGV[3], 'PX', ARGV[4])
 return 1

@@ -31,16 +31,18 @@ impl ServerTime {
 
     /// The server's time when `within` will have passed from now.
     pub(super) async fn after(&self, within: Duration, redis: &Redis) -> Result<i64> {
+        // From before anything is awaited: it may take long until this is polled again.
+        let called = self.now();
         let read_at = self.read_at.load(Relaxed);
-        if read_at == NEVER || self.now().saturating_sub(read_at) > FRESH_FOR {
+        if read_at == NEVER || called.saturating_sub(read_at) > FRESH_FOR {
             // From before the question: the answer is at least that old when it is compared.
             let asked_at = self.now();
             let (seconds, micros): (i64, i64) = redis.query(&cmd("TIME")).await?;
             self.ahead.store(seconds * 1000 + micros / 1000 - signed(asked_at), Relaxed);
             self.read_at.store(asked_at, Relaxed);
         }
-        let now = signed(self.now()).saturating_add(self.ahead.load(Relaxed));
-        Ok(now.saturating_add(signed(millis(within))))
+        let then = signed(called).saturating_add(self.ahead.load(Relaxed));
+        Ok(then.saturating_add(signed(millis(within))))
     }
 
     /// A server showed this time in the answer to a question that was asked no later than now.

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use zmsg_cache::{CachePolicy, Origin};
 use zmsg_core::{Error, ErrorKind, Key, Result};
 
@@ -76,6 +77,79 @@ async fn a_cancelled_leader_does_not_fail_its_followers() {
     assert_eq!(database.loads(), 1);
 }
 
+/// The reader that began a flight asks L2 while it is alone; a second one must not depend on it.
+#[tokio::test]
+async fn a_reader_that_is_never_polled_again_holds_up_no_other() {
+    let ((cluster, remote), key) = (Cluster::flaky(), key(1));
+    let node = cluster.node();
+    let database = Database::with(&[(&key, "row")]);
+    let origin = database.origin();
+    let stopped = remote.stop_reads();
+    let mut first = Box::pin(node.get_or_load(&key, &origin));
+    assert!((&mut first).now_or_never().is_none());
+    drop(stopped);
+    assert_eq!(node.get_or_load(&key, &origin).await.unwrap(), some("row"));
+    assert_eq!(database.loads(), 1);
+    // It is told all the same, once somebody asks it.
+    assert_eq!(first.await.unwrap(), some("row"));
+}
+
+/// Nor does it keep what the origin has few of, such as a connection.
+#[tokio::test]
+async fn a_load_from_the_origin_goes_on_though_its_only_reader_is_not_polled() {
+    let (cluster, key) = (Cluster::alone(), key(1));
+    let node = cluster.node();
+    let database = Database::with(&[(&key, "row")]);
+    let paused = Paused::new(&database);
+    let origin = paused.origin();
+    let mut first = Box::pin(node.get_or_load(&key, &origin));
+    tokio::select! {
+        biased;
+        () = paused.read() => {}
+        _ = &mut first => panic!("the load is paused"),
+    }
+    paused.go();
+    cluster.quiet().await;
+    assert_eq!(node.peek(key.as_str()), Some(some("row")));
+    assert_eq!(first.await.unwrap(), some("row"));
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+#[test]
+fn a_reader_that_is_dropped_outside_of_its_runtime_leaves_its_load_running() {
+    let ((cluster, remote), key, runtime) = (Cluster::flaky(), key(1), runtime());
+    let node = cluster.node();
+    let database = Database::with(&[(&key, "row")]);
+    let origin = database.origin();
+    let stopped = remote.stop_reads();
+    let mut first = Box::pin(node.get_or_load(&key, &origin));
+    assert!(runtime.block_on(async { (&mut first).now_or_never() }).is_none());
+    drop(first);
+    drop(stopped);
+    runtime.block_on(cluster.quiet());
+    assert_eq!(node.peek(key.as_str()), Some(some("row")));
+}
+
+#[test]
+fn a_reader_whose_runtime_has_ended_locks_no_key() {
+    let ((cluster, remote), key) = (Cluster::flaky(), key(1));
+    let (ended, runtime) = (runtime(), runtime());
+    let node = cluster.node();
+    let database = Database::with(&[(&key, "row")]);
+    let origin = database.origin();
+    let stopped = remote.stop_reads();
+    let mut first = Box::pin(node.get_or_load(&key, &origin));
+    assert!(ended.block_on(async { (&mut first).now_or_never() }).is_none());
+    drop(ended);
+    drop(stopped);
+    let read = || runtime.block_on(node.get_or_load(&key, &origin));
+    assert_eq!(read().unwrap_err().kind(), ErrorKind::Unexpected);
+    assert_eq!(read().unwrap(), some("row"));
+}
+
 #[tokio::test]
 async fn a_load_whose_readers_have_all_gone_fills_all_the_same() {
     let (cluster, key) = (Cluster::sharing(), key(1));
@@ -105,6 +179,8 @@ enum Bad {
 #[async_trait]
 impl Origin for Bad {
     async fn load(&self, key: &Key) -> Result<Option<Bytes>> {
+        // As a database does, it lets others come meanwhile.
+        tokio::task::yield_now().await;
         match self {
             Self::Panics => panic!("no such luck for {key}"),
             Self::Fails => Err(Error::new(ErrorKind::Unavailable, "the store is away").temporary()),

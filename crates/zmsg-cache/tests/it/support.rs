@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Mutex as Gate, MutexGuard, Semaphore, oneshot};
 use tokio_util::task::TaskTracker;
 use zmsg_cache::{
     CachePolicy, HoldToken, Lookup, MemoryRemote, NoRemote, Origin, QuickCache, RemoteCache,
@@ -189,11 +189,19 @@ pub(crate) struct FlakyRemote {
     broken: AtomicBool,
     /// Whether a failing write takes effect.
     applies: AtomicBool,
+    /// Who has it lets no read pass.
+    gate: Gate<()>,
 }
 
 impl FlakyRemote {
     fn new(inner: Arc<dyn RemoteCache>) -> Self {
-        Self { inner, broken: AtomicBool::new(false), applies: AtomicBool::new(false) }
+        let [broken, applies] = [false, false].map(AtomicBool::new);
+        Self { inner, broken, applies, gate: Gate::new(()) }
+    }
+
+    /// Reads wait until what it gives is dropped.
+    pub(crate) fn stop_reads(&self) -> MutexGuard<'_, ()> {
+        self.gate.try_lock().expect("no read is under way")
     }
 
     pub(crate) fn set_broken(&self, broken: bool) {
@@ -215,6 +223,7 @@ impl FlakyRemote {
     }
 
     async fn read<T>(&self, answer: impl Future<Output = Result<T>> + Send) -> Result<T> {
+        drop(self.gate.lock().await);
         if self.broken.load(SeqCst) { Err(away()) } else { answer.await }
     }
 }

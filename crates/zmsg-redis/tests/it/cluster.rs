@@ -2,7 +2,7 @@
 
 use zmsg_core::ErrorKind;
 use zmsg_redis::redis::{Pipeline, Value, cmd};
-use zmsg_redis::{Redis, RedisKey, Script};
+use zmsg_redis::{HistoryScript, Redis, RedisKey, Script, history_script};
 use zmsg_testbed::private::PrivateCluster;
 
 use crate::support::{NOTHING, open, patient, read, until, write};
@@ -48,7 +48,7 @@ async fn keys_of_all_nodes_are_written_and_read_at_once() {
     assert_eq!(found[0].as_deref(), Some(&b"value 99"[..]));
     assert_eq!(found.last().unwrap().as_deref(), Some(&b"value 0"[..]));
 
-    static SIZE: Script = Script::new("return redis.call('STRLEN', KEYS[1])");
+    static SIZE: HistoryScript = history_script!("return redis.call('STRLEN', KEYS[1])");
     let sizes = redis.script_each::<usize>(&SIZE, &keys, &NOTHING).await;
     for (n, size) in sizes.into_iter().enumerate() {
         assert_eq!(size.unwrap(), format!("value {n}").len());

@@ -2,21 +2,22 @@
 
 use zmsg_core::ErrorKind;
 use zmsg_redis::redis::{Pipeline, cmd};
-use zmsg_redis::{History, Redis, Script, history_script};
+use zmsg_redis::{History, HistoryScript, Redis, history_script};
 
 use crate::support::{NOTHING, open, patient, private, until, until_up};
 
-static TELL: Script = history_script!("return {history, present()}");
+static TELL: HistoryScript =
+    history_script!("return {history, present(), string.sub(history, 1, 10) .. promoted()}");
 
 /// What the connection says, where a script, the server and a command say the same.
 async fn agreed(redis: &Redis) -> Option<History> {
     let mut pipeline = Pipeline::new();
     pipeline.cmd("PING");
     let (_, known) = redis.pipeline_in_history::<Vec<String>>(&pipeline).await.unwrap();
-    let by_script: [Vec<u8>; 2] = redis.script_in_history(&TELL, &[], &NOTHING).await.unwrap();
+    let by_script: Vec<Vec<u8>> = redis.script_in_history(&TELL, &[], &NOTHING).await.unwrap();
     let echo = |history: &History| cmd("ECHO").arg(&history.as_bytes()[..]).to_owned();
     let by_command: Vec<u8> = redis.query_in_history(echo).await.unwrap();
-    let told = [&by_script[..], &[by_command]].concat();
+    let told = [by_script, vec![by_command]].concat();
     known.filter(|known| told.iter().all(|told| *told == known.as_bytes()[..]))
 }
 

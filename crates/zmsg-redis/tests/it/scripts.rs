@@ -4,13 +4,14 @@ use std::slice;
 
 use zmsg_core::ErrorKind;
 use zmsg_redis::redis::cmd;
-use zmsg_redis::{RedisKey, Script};
+use zmsg_redis::{HistoryScript, RedisKey, Script, history_script};
 
 use crate::support::{NOTHING, open, patient, private, shared};
 
 static ECHO: Script = Script::new("return {KEYS[1], ARGV[1], ARGV[2]}");
-static TURN: Script =
-    Script::new("if KEYS[1]:find('bad') then return redis.error_reply('WRONGTYPE x') end return 7");
+static TURN: HistoryScript = history_script!(
+    "if KEYS[1]:find('bad') then return redis.error_reply('WRONGTYPE x') end return 7"
+);
 
 #[tokio::test]
 async fn keys_and_arguments_arrive_as_bytes() {
@@ -26,7 +27,8 @@ async fn a_server_that_forgot_the_script_gets_it_again() {
     let Some(server) = private() else { return };
     let redis = open(patient(&server.url()));
     for _ in 0..3 {
-        let answer: u64 = redis.script(&TURN, &[redis.key("t", "a")], &NOTHING).await.unwrap();
+        let key = [redis.key("t", "a")];
+        let answer: u64 = redis.script_in_history(&TURN, &key, &NOTHING).await.unwrap();
         assert_eq!(answer, 7);
         redis.query::<()>(cmd("SCRIPT").arg("FLUSH")).await.unwrap();
     }
