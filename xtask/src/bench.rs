@@ -44,10 +44,11 @@ pub(crate) struct Args {
     list: bool,
 }
 
-/// Measures, keeps the results, and shows them beside the peers' and the baseline's.
+/// Measures, keeps the results, and shows them beside the peers' and the baseline's. A target that fails
+/// costs no other: the results say so, and are kept after each.
 ///
 /// # Errors
-/// If a target does not build or fails, there is no way to get the servers, or the baseline is not
+/// If a target does not build or failed, there is no way to get the servers, or the baseline is not
 /// there.
 pub(crate) fn run(args: &Args) -> Result<()> {
     let names = targets::names(&args.only)?;
@@ -60,14 +61,20 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let targets = targets::build(&names, args.quick)?;
     let services = Services::up_durable(Install::wanted(args.install))?;
     let mut results = Results::begin(machine::facts(&services)?, args.quick)?;
-    let bar = bar(targets.len() as u64);
+    let (bar, mut failed) = (bar(targets.len() as u64), Vec::new());
     for target in &targets {
         bar.set_message(target.name.clone());
         let found = target.measure(&services, args.quick, |line| {
             bar.suspend(|| println!("  {line}"));
         });
-        let (figures, left_out) = found?;
-        results.add(figures, left_out);
+        match found {
+            Ok((figures, left_out)) => results.add(figures, left_out),
+            Err(error) => {
+                results.failed(&target.name, &error);
+                failed.push(target.name.as_str());
+            }
+        }
+        results.save(&args.save)?;
         bar.inc(1);
     }
     bar.finish_and_clear();
@@ -77,6 +84,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         println!("{}", table::baseline(&results, baseline));
     }
     println!("{}\nkept in {}", table::machine(&results), path.display());
+    ensure!(failed.is_empty(), "failed: {}", failed.join(", "));
     Ok(())
 }
 

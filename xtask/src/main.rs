@@ -76,7 +76,7 @@ enum Command {
     #[cfg(not(feature = "net"))]
     #[command(disable_help_flag = true)]
     Bench(admin::Args),
-    /// [FILE]: put zmsg under the load that a TOML file describes; benches/workloads has some
+    /// Put zmsg under the load that a TOML file describes; benches/workloads has some
     #[cfg(feature = "net")]
     Load(load::Args),
     #[cfg(not(feature = "net"))]

@@ -42,6 +42,13 @@ impl Results {
         self.left_out.extend(left_out);
     }
 
+    /// Says that a target failed, and why.
+    pub(super) fn failed(&mut self, target: &str, error: &anyhow::Error) {
+        let why = format!("it failed: {error:#}");
+        let name = || target.to_owned();
+        self.left_out.push(LeftOut { target: name(), left_out: name(), why });
+    }
+
     /// Keeps them under a name, instead of those that had it.
     ///
     /// # Errors
@@ -90,11 +97,13 @@ mod tests {
     fn results_are_kept_under_their_name_and_found_again() {
         let mut results = Results::begin(vec![("CPU".into(), "one".into())], true).unwrap();
         results.add(vec![figure("append", "zmsg", Unit::PerSecond, &[1.25])], vec![]);
+        results.failed("wal", &anyhow::anyhow!("no disk").context("it could not be opened"));
         let name = format!("test-{}", std::process::id());
         let path = results.save(&name).unwrap();
         let again = Results::load(&name).unwrap();
         fs::remove_file(path).unwrap();
         assert_eq!((again.figures, again.machine), (results.figures, results.machine));
+        assert_eq!(again.left_out[0].why, "it failed: it could not be opened: no disk");
         let error = Results::load(&name).unwrap_err().to_string();
         assert!(error.contains("--save"), "{error}");
     }
