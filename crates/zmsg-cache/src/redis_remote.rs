@@ -310,7 +310,8 @@ impl RemoteCache for RedisCache {
         let set = |history: &History| {
             let mut set = cmd("SET");
             envelope::write(entry, history, set.arg(&key));
-            set.arg("PX").arg(px(ttl)).to_owned()
+            set.arg("PX").arg(px(ttl));
+            set
         };
         self.redis.query_in_history(set).await
     }

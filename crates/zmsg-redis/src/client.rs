@@ -172,16 +172,8 @@ impl Redis {
         keys: &[RedisKey],
         args: &(impl ToRedisArgs + Sync),
     ) -> Result<T> {
-        let by_digest = script.by_digest(keys, args);
-        let value = self.call(Effect::Possible, async |mut link| {
-            match by_digest.query_async::<Value>(&mut link).await {
-                Err(error) if is_unknown_script(&error) => {
-                    script.by_body(keys, args).query_async(&mut link).await
-                }
-                answer => answer,
-            }
-        });
-        read(value.await?)
+        let send = async |link| send_script(link, script, keys, args).await;
+        read(self.call(Effect::Possible, send).await?)
     }
 
     /// Runs a [`history_script!`](crate::history_script) on the server of this history, which the
@@ -198,14 +190,8 @@ impl Redis {
         keys: &[RedisKey],
         args: &(impl ToRedisArgs + Sync),
     ) -> Result<T> {
-        let send = async |mut link: Link, history: Option<History>| {
-            let args = (history::bytes(&history), args);
-            match script.by_digest(keys, &args).query_async::<Value>(&mut link).await {
-                Err(error) if is_unknown_script(&error) => {
-                    script.by_body(keys, &args).query_async(&mut link).await
-                }
-                answer => answer,
-            }
+        let send = async |link, history| {
+            send_script(link, script, keys, &(history::bytes(&history), args)).await
         };
         let (value, _) = self.call_in_history(Effect::Possible, send).await?;
         read(value)
@@ -396,6 +382,20 @@ impl Inner {
             self.lines.iter().for_each(|line| line.renew_present());
         }
         failure.error
+    }
+}
+
+async fn send_script(
+    mut link: Link,
+    script: &Script,
+    keys: &[RedisKey],
+    args: &(impl ToRedisArgs + Sync),
+) -> RedisResult<Value> {
+    match script.by_digest(keys, args).query_async::<Value>(&mut link).await {
+        Err(error) if is_unknown_script(&error) => {
+            script.by_body(keys, args).query_async(&mut link).await
+        }
+        answer => answer,
     }
 }
 

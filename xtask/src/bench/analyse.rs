@@ -149,28 +149,26 @@ fn middle(pairs: &[&Pair<'_>]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::figures::{Unit, figure};
+    use super::super::figures::{Figure, Unit, figure};
     use super::*;
+
+    fn results(figures: Vec<Figure>) -> Results {
+        let (day, commit) = ("2026-11-30".into(), "abc".into());
+        Results { day, commit, quick: false, machine: vec![], figures, left_out: vec![] }
+    }
 
     #[test]
     fn what_a_peer_does_better_is_named_first_and_what_is_inside_the_noise_is_no_win() {
         let of = |case, who, value| figure(case, who, Unit::PerSecond, &[value; 7]);
         let noisy: Vec<f64> = (0..7).map(|n| 9.0 + f64::from(n)).collect();
-        let results = Results {
-            day: "2026-11-30".into(),
-            commit: "abc".into(),
-            quick: false,
-            machine: vec![],
-            figures: vec![
-                of("append", "zmsg", 10.0),
-                of("append", "okaywal", 40.0),
-                of("replay", "zmsg", 40.0),
-                of("replay", "okaywal", 10.0),
-                of("sync", "zmsg", 12.0),
-                figure("sync", "okaywal", Unit::PerSecond, &noisy),
-            ],
-            left_out: vec![],
-        };
+        let results = results(vec![
+            of("append", "zmsg", 10.0),
+            of("append", "okaywal", 40.0),
+            of("replay", "zmsg", 40.0),
+            of("replay", "okaywal", 10.0),
+            of("sync", "zmsg", 12.0),
+            figure("sync", "okaywal", Unit::PerSecond, &noisy),
+        ]);
         let text = text(&results);
         let (bad, good) = text.split_once("## Beside each peer").unwrap();
         assert!(
@@ -184,21 +182,14 @@ mod tests {
     #[test]
     fn none_beside_some_is_said_in_counts_and_left_out_of_the_mean() {
         let of = |case, who, count| figure(case, who, Unit::Allocations, &[count; 7]);
-        let results = Results {
-            day: "2026-11-30".into(),
-            commit: "abc".into(),
-            quick: false,
-            machine: vec![],
-            figures: vec![
-                of("get", "zmsg", 0.0),
-                of("get", "moka", 2.0),
-                of("set", "zmsg", 3.0),
-                of("set", "moka", 0.0),
-                of("del", "zmsg", 0.0),
-                of("del", "moka", 0.0),
-            ],
-            left_out: vec![],
-        };
+        let results = results(vec![
+            of("get", "zmsg", 0.0),
+            of("get", "moka", 2.0),
+            of("set", "zmsg", 3.0),
+            of("set", "moka", 0.0),
+            of("del", "zmsg", 0.0),
+            of("del", "moka", 0.0),
+        ]);
         let text = text(&results);
         assert!(text.contains("set: zmsg 3 allocations, moka 0 allocations"), "{text}");
         assert!(text.contains("get: zmsg 0 allocations, moka 2 allocations"), "{text}");

@@ -224,9 +224,13 @@ async fn a_stream_that_a_dropped_recovery_takes_away_meanwhile_is_no_error() {
     let taken_away = journals.dir.path().join("taken away");
     let lock = stream.join("LOCK");
     let is_open = move || File::open(&lock).is_ok_and(|file| file.try_lock_shared().is_err());
-    while is_open() {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    // A lock of a file tells nobody that it goes.
+    let closed = async {
+        while is_open() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.unwrap();
     // Logs of other tests pass here too: it goes when the recovery has it open.
     let (from, to) = (stream.clone(), taken_away.clone());
     let take_away = move || {

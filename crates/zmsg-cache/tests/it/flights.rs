@@ -94,6 +94,21 @@ async fn a_reader_that_is_never_polled_again_holds_up_no_other() {
     assert_eq!(first.await.unwrap(), some("row"));
 }
 
+#[tokio::test]
+async fn a_read_that_asks_l2_by_itself_is_waited_for_like_a_task() {
+    let ((cluster, remote), key) = (Cluster::flaky(), key(1));
+    let node = cluster.node();
+    let origin = Database::with(&[(&key, "row")]).origin();
+    let stopped = remote.stop_reads();
+    let mut read = Box::pin(node.get_or_load(&key, &origin));
+    assert!((&mut read).now_or_never().is_none());
+    let mut quiet = Box::pin(cluster.quiet());
+    assert!((&mut quiet).now_or_never().is_none());
+    drop(stopped);
+    assert_eq!(read.await.unwrap(), some("row"));
+    quiet.await;
+}
+
 /// Nor does it keep what the origin has few of, such as a connection.
 #[tokio::test]
 async fn a_load_from_the_origin_goes_on_though_its_only_reader_is_not_polled() {

@@ -189,9 +189,12 @@ async fn nothing_is_absent_once_the_lease_has_ended() {
     let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
     tasks.spawn(filter.keeper().run(stop.clone()));
     tasks.close();
-    while filter.check("a") == Verdict::Unknown {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let known = async {
+        while filter.check("a") == Verdict::Unknown {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), known).await.unwrap();
     tokio::time::sleep(10 * quick().lease).await;
     assert!(filter.confirm_absent(&key("a")).await.unwrap());
     stop.cancel();
