@@ -60,7 +60,7 @@ fn main() {
 /// Ways to ask Redis.
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// As L2 does: value and rest of its TTL, by one shared connection, with a deadline.
+    /// As L2 does: `GET` of an entry by one shared connection, with a deadline.
     Zmsg,
     /// `GET` by one shared connection.
     Connection,

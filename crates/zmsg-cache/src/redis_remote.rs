@@ -7,14 +7,14 @@ mod server_time;
 use std::fmt;
 use std::slice;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use zmsg_core::{Error, ErrorKind, Key, Level, Result};
-use zmsg_redis::redis::{FromRedisValue, Pipeline, Value, cmd};
-use zmsg_redis::{History, Redis, RedisKey, Topology};
+use zmsg_redis::redis::cmd;
+use zmsg_redis::{Present, Redis, RedisKey, Topology};
 
 use self::envelope::Place;
 use self::server_time::ServerTime;
@@ -28,17 +28,13 @@ const KIND: &str = "c";
 const KEYS_MAX: usize = 1000;
 const CALLS_AT_ONCE: usize = 64;
 
-/// What `PTTL` says of a key that is not there.
-const GONE: i64 = -2;
-
 /// Ten years: Redis takes no TTL that ends beyond its calendar.
 const TTL_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
 
 /// A remote cache in Redis, shared by all engines of one namespace.
 ///
-/// Each key is one string with a TTL: a value, "absent", or a hold. Reading is `GET` and `PTTL` in
-/// one round trip; what depends on what is there are scripts, so each call is one step for all
-/// nodes.
+/// Each key is one string with a TTL: a value, "absent", or a hold. Reading is `GET`; what depends on
+/// what is there are scripts, so each call is one step for all nodes.
 ///
 /// - A value is as durable as this Redis makes it: [`Level::Redis`].
 /// - What was put there before Redis was restarted, failed over, or began to follow another server
@@ -47,9 +43,12 @@ const TTL_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
 ///   [history](zmsg_redis::History) of the server that it belongs to.
 /// - Redis may evict holds, or lose them all in the ways above: a publication is refused then, and
 ///   the fence is as weak as the trait says.
-/// - The user needs the right to `INFO`.
-/// - What is under a key and was not put there by a cache of this format is dropped, counted, and
-///   reads as a miss.
+/// - Each value tells when it ends, by the server's clock, of which a connection has a reading no
+///   older than about a second. If that clock is set, what L1 keeps of an entry may outlive it by as
+///   much, for that long; never by more than what L1 keeps anything.
+/// - The user needs the rights to `INFO` and `TIME`.
+/// - What is under a key and was not put there by a cache of this format is dropped and counted, or
+///   replaced, and reads as a miss.
 /// - A fill that Redis comes to only after the caller has given up on it, because the server or the
 ///   network stood still, is refused.
 pub struct RedisCache {
@@ -64,7 +63,8 @@ pub struct RedisCache {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RedisCacheStats {
-    /// Entries that were dropped because they were not written by a cache of this format.
+    /// Entries that were dropped because they were not written by a cache of this format, or should
+    /// have ended and had not.
     pub unreadable: u64,
     /// Values that were not stored because they are larger than `value_max`.
     pub too_large: u64,
@@ -110,39 +110,39 @@ impl RedisCache {
         self.redis.key(KIND, key.as_str())
     }
 
-    /// Makes an answer of those to `GET` and `PTTL` of a server in this history.
-    async fn read(&self, key: &RedisKey, bytes: Option<Bytes>, ttl: i64, history: &[u8]) -> Lookup {
-        // Where no history is known none can be filled in either: the scripts need the same right.
-        let at = history.try_into().map_or(Stretch::ONLY, Stretch::new);
-        Lookup { entry: self.entry(key, bytes, ttl, history).await, at }
-    }
-
-    async fn entry(
+    /// Makes an answer of what was under a key of a server in this history. `left` tells how long
+    /// what ends then has left, and `None` of what should be gone.
+    async fn read(
         &self,
         key: &RedisKey,
         bytes: Option<Bytes>,
-        ttl: i64,
         history: &[u8],
-    ) -> Option<RemoteEntry> {
-        let place = bytes.as_ref().map(|bytes| Place::read(bytes, history));
-        match (place, u64::try_from(ttl)) {
-            (Some(Place::Entry(value)), Ok(ttl)) => {
-                Some(RemoteEntry { value, ttl_left: Duration::from_millis(ttl) })
-            }
-            (Some(Place::Hold | Place::Past), Ok(_)) => None,
-            // It ended between the two.
-            (_, Err(_)) if ttl == GONE => None,
-            // Put there between the two: a miss is as good. Or `MGET` met what is no string.
-            (None, _) => {
-                self.drop_unreadable(key, &[]).await;
-                None
-            }
-            // Foreign bytes, or something that would never end.
-            (Some(_), _) => {
-                self.drop_unreadable(key, bytes.as_deref().unwrap_or_default()).await;
-                None
-            }
+        left: impl FnOnce(u64) -> Option<Duration>,
+    ) -> Lookup {
+        // Where no history is known none can be filled in either: the scripts need the same right.
+        let at = history.try_into().map_or(Stretch::ONLY, Stretch::new);
+        let Some(bytes) = bytes else { return Lookup { entry: None, at } };
+        let entry = match Place::read(&bytes, history) {
+            Place::Entry(value, end) => left(end).map(|ttl_left| RemoteEntry { value, ttl_left }),
+            Place::Hold | Place::Past => return Lookup { entry: None, at },
+            Place::Unreadable => None,
+        };
+        if entry.is_none() {
+            self.drop_unreadable(key, &bytes).await;
         }
+        Lookup { entry, at }
+    }
+
+    /// [`read`](Self::read) of a single server.
+    async fn read_at(
+        &self,
+        key: &RedisKey,
+        bytes: Option<Bytes>,
+        present: Option<&Present>,
+    ) -> Lookup {
+        let Some(present) = present else { return self.read(key, bytes, &[], |_| None).await };
+        let left = |end| left_until(end, present);
+        self.read(key, bytes, present.history.as_bytes(), left).await
     }
 
     /// Removes what is no entry, if it still is there. If that fails the next reader does it.
@@ -159,21 +159,14 @@ impl RedisCache {
 
     /// The entries of so many keys as one round trip carries.
     async fn get_chunk(&self, keys: &[RedisKey]) -> Result<Vec<Lookup>> {
-        let mut pipeline = Pipeline::with_capacity(1 + keys.len());
-        pipeline.cmd("MGET").arg(keys);
-        for key in keys {
-            pipeline.cmd("PTTL").arg(key);
-        }
-        let (answers, history) = self.redis.pipeline_in_history::<Vec<Value>>(&pipeline).await?;
-        let history = bytes_of(history.as_ref());
-        let mut answers = answers.into_iter();
-        let values: Vec<Option<Bytes>> = read_answer(answers.next().unwrap_or(Value::Nil))?;
-        if values.len() != keys.len() || answers.len() != keys.len() {
+        let (values, present) = self.redis.query_with_present(cmd("MGET").arg(keys)).await?;
+        let values: Vec<Option<Bytes>> = values;
+        if values.len() != keys.len() {
             return Err(Error::new(ErrorKind::Unexpected, "redis gave a wrong number of answers"));
         }
         let mut entries = Vec::with_capacity(keys.len());
-        for ((key, value), ttl) in keys.iter().zip(values).zip(answers) {
-            entries.push(self.read(key, value, read_answer(ttl)?, history).await);
+        for (key, value) in keys.iter().zip(values) {
+            entries.push(self.read_at(key, value, present.as_ref()).await);
         }
         Ok(entries)
     }
@@ -185,14 +178,13 @@ impl RedisCache {
         let asked =
             self.redis.script_in_history(&scripts::READ, slice::from_ref(key), &no_args).await;
         let (bytes, ttl, history): (Option<Bytes>, i64, Bytes) = asked?;
-        Ok(self.read(key, bytes, ttl, &history).await)
+        let left = |_| u64::try_from(ttl).ok().map(Duration::from_millis);
+        Ok(self.read(key, bytes, &history, left).await)
     }
 
     async fn get_of_server(&self, key: &RedisKey) -> Result<Lookup> {
-        let mut pipeline = Pipeline::with_capacity(2);
-        pipeline.cmd("GET").arg(key).cmd("PTTL").arg(key);
-        let ((bytes, ttl), history) = self.redis.pipeline_in_history(&pipeline).await?;
-        Ok(self.read(key, bytes, ttl, bytes_of(history.as_ref())).await)
+        let (bytes, present) = self.redis.query_with_present(cmd("GET").arg(key)).await?;
+        Ok(self.read_at(key, bytes, present.as_ref()).await)
     }
 
     fn is_cluster(&self) -> bool {
@@ -211,14 +203,11 @@ impl RedisCache {
     }
 }
 
-fn bytes_of(history: Option<&History>) -> &[u8] {
-    history.map_or(&[], |history| history.as_bytes())
-}
-
-fn read_answer<T: FromRedisValue>(answer: Value) -> Result<T> {
-    T::from_redis_value(answer).map_err(|error| {
-        Error::new(ErrorKind::Unexpected, "redis answered something else").with_source(error)
-    })
+/// How long what ends then has left, at least; `None` if it has ended for sure.
+fn left_until(end: u64, Present { clock, .. }: &Present) -> Option<Duration> {
+    let now = Instant::now();
+    let left = Duration::from_millis(end.saturating_sub(clock.latest(now)));
+    (end > clock.earliest(now)).then_some(left)
 }
 
 /// The TTL as Redis takes it.
@@ -307,10 +296,12 @@ impl RemoteCache for RedisCache {
             let args = (entry, px(ttl));
             return self.redis.script_in_history(&scripts::SET, &[key], &args).await;
         }
-        let set = |history: &History| {
+        let ttl = px(ttl);
+        let set = |present: &Present| {
+            let end = present.clock.earliest(Instant::now()) + ttl;
             let mut set = cmd("SET");
-            envelope::write(entry, history, set.arg(&key));
-            set.arg("PX").arg(px(ttl));
+            envelope::write(entry, &present.history, end, set.arg(&key));
+            set.arg("PXAT").arg(end);
             set
         };
         self.redis.query_in_history(set).await

@@ -17,7 +17,7 @@ use crate::breaker::{Breaker, Pass};
 use crate::connector::{Connector, Link};
 use crate::failure::{Effect, Failure, effect_of, is_unknown_script};
 use crate::health::{Health, Monitor, RedisStats, count};
-use crate::history::{self, History};
+use crate::history::{self, Present};
 use crate::line::{Keeper, Line, Ticket};
 use crate::{HistoryScript, RedisKey, RedisOptions, Script, Topology};
 
@@ -131,31 +131,31 @@ impl Redis {
     /// # Cancel safety
     /// Dropping the future leaves each command done or not done.
     pub async fn pipeline<T: FromRedisValue>(&self, pipeline: &Pipeline) -> Result<T> {
-        self.pipeline_in_history(pipeline).await.map(|(answers, _)| answers)
+        let reads = pipeline.cmd_iter().all(|cmd| effect_of_cmd(cmd) == Effect::None);
+        let effect = if reads { Effect::None } else { Effect::Possible };
+        read(self.call(effect, async |link| send_pipeline(link, pipeline).await).await?)
     }
 
-    /// [`pipeline`](Self::pipeline), and the history of the server that answered: of data that
-    /// was written with its history, what does not match may be of before a crash or a failover.
-    /// `None` in a cluster, and if the user has no right to `INFO`.
+    /// [`query`](Self::query), and what is known of the server that answered. Of data that was
+    /// written with its history, what does not match may be of before a crash or a failover. `None`
+    /// in a cluster, and if the user has no right to `INFO` or `TIME`.
     ///
     /// It is known of the connection, and costs nothing. A server that is restarted, and one that
-    /// sentinels demote, breaks its connections. One whose role is changed by hand does not: of
-    /// that it is told within about a second.
+    /// sentinels demote, breaks its connections. One whose role is changed by hand does not, nor one
+    /// whose clock is set: of that it is told within about a second.
     ///
     /// # Errors
     /// As for [`query`](Self::query).
     ///
     /// # Cancel safety
-    /// As for [`pipeline`](Self::pipeline).
-    pub async fn pipeline_in_history<T: FromRedisValue>(
+    /// As for [`query`](Self::query).
+    pub async fn query_with_present<T: FromRedisValue>(
         &self,
-        pipeline: &Pipeline,
-    ) -> Result<(T, Option<History>)> {
-        let reads = pipeline.cmd_iter().all(|cmd| effect_of_cmd(cmd) == Effect::None);
-        let effect = if reads { Effect::None } else { Effect::Possible };
-        let send = async |link, _| send_pipeline(link, pipeline).await;
-        let (value, history) = self.call_in_history(effect, send).await?;
-        Ok((read(value)?, history))
+        cmd: &Cmd,
+    ) -> Result<(T, Option<Present>)> {
+        let send = async |mut link: Link, _| cmd.query_async::<Value>(&mut link).await;
+        let (value, present) = self.call_in_history(effect_of_cmd(cmd), send).await?;
+        Ok((read(value)?, present))
     }
 
     /// Runs a script. Redis is sent its digest; a server that does not know it gets the text.
@@ -190,28 +190,28 @@ impl Redis {
         keys: &[RedisKey],
         args: &(impl ToRedisArgs + Sync),
     ) -> Result<T> {
-        let send = async |link, history| {
-            send_script(link, script, keys, &(history::bytes(&history), args)).await
+        let send = async |link, present| {
+            send_script(link, script, keys, &(history::bytes(&present), args)).await
         };
         let (value, _) = self.call_in_history(Effect::Possible, send).await?;
         read(value)
     }
 
-    /// Sends a command that is made for the history of the server that gets it.
+    /// Sends a command that is made for the history, and the clock, of the server that gets it.
     ///
     /// # Errors
     /// As for [`query`](Self::query), of a command that may write. Where no history is known nothing
-    /// is sent: `InvalidConfig` if the user has no right to `INFO`, and `Unsupported` in a cluster,
-    /// where [`script_in_history`](Self::script_in_history) serves.
+    /// is sent: `InvalidConfig` if the user has no right to `INFO` or `TIME`, and `Unsupported` in a
+    /// cluster, where [`script_in_history`](Self::script_in_history) serves.
     ///
     /// # Cancel safety
     /// As for [`query`](Self::query).
     pub async fn query_in_history<T: FromRedisValue>(
         &self,
-        cmd: impl FnOnce(&History) -> Cmd,
+        cmd: impl FnOnce(&Present) -> Cmd,
     ) -> Result<T> {
-        let send = async |mut link: Link, history: Option<History>| match history {
-            Some(history) => cmd(&history).query_async::<Value>(&mut link).await,
+        let send = async |mut link: Link, present: Option<Present>| match present {
+            Some(present) => cmd(&present).query_async::<Value>(&mut link).await,
             None => Ok(Value::Nil),
         };
         match self.call_in_history(Effect::Possible, send).await? {
@@ -219,7 +219,7 @@ impl Redis {
             (_, None) if matches!(self.options().topology, Topology::Cluster(_)) => Err(
                 Error::new(ErrorKind::Unsupported, "in a cluster each node has its own history"),
             ),
-            (_, None) => Err(Error::invalid_config("the user has no right to INFO")),
+            (_, None) => Err(Error::invalid_config("the user has no right to INFO or TIME")),
         }
     }
 
@@ -293,12 +293,12 @@ impl Redis {
         self.call_in_history(effect, send).await.map(|(value, _)| value)
     }
 
-    /// [`call`](Self::call), told and answered with the history that the connection was made in.
+    /// [`call`](Self::call), told and answered with what the connection knows of its server.
     pub(crate) async fn call_in_history(
         &self,
         effect: Effect,
-        send: impl AsyncFnOnce(Link, Option<History>) -> RedisResult<Value>,
-    ) -> Result<(Value, Option<History>)> {
+        send: impl AsyncFnOnce(Link, Option<Present>) -> RedisResult<Value>,
+    ) -> Result<(Value, Option<Present>)> {
         let inner = &*self.inner;
         count(&inner.monitor.calls);
         let pass = match inner.enter() {
@@ -312,9 +312,9 @@ impl Redis {
         let answer = timeout(self.deadline, async {
             let (line, ticket) = inner.ticket().await.map_err(Failure::unsent)?;
             used = Some((line, ticket.generation));
-            let value = send(ticket.link, ticket.history).await;
+            let value = send(ticket.link, ticket.present).await;
             let value = value.map_err(|error| Failure::of(&error, effect))?;
-            Ok((value, ticket.history))
+            Ok((value, ticket.present))
         });
         let failure = match answer.await {
             Ok(Ok(answer)) => {

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use zmsg_core::{Error, ErrorKind, Result};
 
 use crate::failure::{Effect, Failure};
-use crate::history::{self, History};
+use crate::history::{self, Present};
 use crate::options::{Certificates, Login, RedisOptions, Topology};
 use crate::{Address, sentinel};
 
@@ -95,7 +95,7 @@ impl Connector {
     ///
     /// # Cancel safety
     /// Dropping the future drops the connection.
-    pub(crate) async fn open(&self, lost: Option<Arc<Notify>>) -> Result<(Link, Option<History>)> {
+    pub(crate) async fn open(&self, lost: Option<Arc<Notify>>) -> Result<(Link, Option<Present>)> {
         let options = &self.options;
         let opened = timeout(options.connect_timeout, self.connect_anywhere(lost)).await;
         let mut link = opened.unwrap_or_else(|_| {
@@ -103,7 +103,7 @@ impl Connector {
         })?;
         // A server that accepts connections may still be loading, or be too slow to be of use.
         match timeout(options.deadline, history::ask(&mut link)).await {
-            Ok(history) => Ok((link, history?)),
+            Ok(present) => Ok((link, present?)),
             Err(_) => Err(Failure::late(options.deadline, Effect::None).error),
         }
     }

@@ -75,8 +75,8 @@ impl Redis {
         args: &(impl ToRedisArgs + Sync),
         with_text: bool,
     ) -> Result<Vec<RedisResult<Value>>> {
-        let send = async |link, history| {
-            let args = (history::bytes(&history), args);
+        let send = async |link, present| {
+            let args = (history::bytes(&present), args);
             let mut pipeline = Pipeline::with_capacity(keys.len());
             pipeline.ignore_errors();
             for (index, key) in keys.iter().map(slice::from_ref).enumerate() {

@@ -1,14 +1,15 @@
 //! Stretches of a server's history.
 
 use std::fmt;
+use std::time::Instant;
 
 use redis::{Pipeline, RedisError, RedisResult, Value};
 use zmsg_core::Result;
 
-use crate::Script;
 use crate::client::read;
 use crate::connector::{Link, ping};
 use crate::failure::{Effect, Failure};
+use crate::{Script, ServerClock};
 
 /// A stretch of one server's history: nothing that it acknowledged in one is forgotten in the same,
 /// unless it was told to, or evicted.
@@ -55,30 +56,46 @@ impl fmt::Debug for History {
     }
 }
 
-/// As a [`history_script!`](crate::history_script) is told it.
-pub(crate) fn bytes(history: &Option<History>) -> &[u8] {
-    history.as_ref().map_or(&[], |history| history.as_bytes())
+/// What a connection knows of the server that it leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Present {
+    /// The history that the server is in.
+    pub history: History,
+    /// Its clock.
+    pub clock: ServerClock,
 }
 
-/// Sees a server answer and asks for its present history, in one round trip. `None` in a cluster,
-/// where each node has its own, from a sentinel, and if the user has no right to `INFO`.
-pub(crate) async fn ask(link: &mut Link) -> Result<Option<History>> {
+/// As a [`history_script!`](crate::history_script) is told it.
+pub(crate) fn bytes(present: &Option<Present>) -> &[u8] {
+    present.as_ref().map_or(&[], |present| present.history.as_bytes())
+}
+
+/// Sees a server answer and asks for its present history and its time, in one round trip. `None` in
+/// a cluster, where each node has its own, from a sentinel, and if the user has no right to `INFO`
+/// or `TIME`.
+pub(crate) async fn ask(link: &mut Link) -> Result<Option<Present>> {
     let failed = |error: &RedisError| Failure::of(error, Effect::None).error;
     if matches!(link, Link::Cluster(_)) {
         return ping(link).await.map(|()| None).map_err(|error| failed(&error));
     }
-    let mut pipeline = Pipeline::with_capacity(3);
+    let mut pipeline = Pipeline::with_capacity(4);
     pipeline.ignore_errors().cmd("PING");
-    pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication");
+    pipeline.cmd("INFO").arg("server").cmd("INFO").arg("replication").cmd("TIME");
+    let asked = Instant::now();
     let answers: Value = pipeline.query_async(link).await.map_err(|error| failed(&error))?;
+    let answered = Instant::now();
     let mut answers = read::<Vec<RedisResult<Value>>>(answers)?.into_iter();
     let mut next = || answers.next().transpose().map_err(|error| failed(&error));
     // One that still loads its data refuses this, and no `INFO`.
     next()?;
-    let texts = next().and_then(|server| Ok((server, next()?)));
-    match texts {
-        Ok((Some(server), Some(replication))) => {
-            Ok(History::of(&read::<String>(server)?, &read::<String>(replication)?))
+    let told = next().and_then(|server| Ok((server, next()?, next()?)));
+    match told {
+        Ok((Some(server), Some(replication), Some(time))) => {
+            let (seconds, micros): (u64, u64) = read(time)?;
+            let clock = ServerClock::new(seconds * 1000 + micros / 1000, asked, answered);
+            let history = History::of(&read::<String>(server)?, &read::<String>(replication)?);
+            Ok(history.map(|history| Present { history, clock }))
         }
         Err(error) if error.is_temporary() => Err(error),
         Ok(_) | Err(_) => Ok(None),

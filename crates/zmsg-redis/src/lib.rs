@@ -23,6 +23,7 @@ mod line;
 mod connector;
 mod sentinel;
 mod history;
+mod server_clock;
 
 mod breaker;
 mod failure;
@@ -34,8 +35,9 @@ pub use address::Address;
 pub use client::Redis;
 pub use connector::{Connector, Link};
 pub use health::{Health, RedisStats};
-pub use history::{History, HistoryScript};
+pub use history::{History, HistoryScript, Present};
 pub use key::RedisKey;
 pub use options::{BreakerPolicy, Certificates, Login, Plaintext, RedisOptions, Topology};
 pub use script::Script;
+pub use server_clock::ServerClock;
 pub use subscription::Subscription;

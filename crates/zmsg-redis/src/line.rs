@@ -12,7 +12,7 @@ use zmsg_core::{Backoff, Error, ErrorKind, Result};
 use crate::breaker::Breaker;
 use crate::connector::{Connector, Link};
 use crate::health::{Monitor, count};
-use crate::history::{self, History};
+use crate::history::{self, Present};
 
 /// Half a second at most: with an attempt that just began to hang, recovery stays within 2 s of
 /// the server's return.
@@ -21,8 +21,8 @@ const BACKOFF: Backoff = Backoff::new(Duration::from_millis(20), Duration::from_
 /// A connection that lived shorter than this was no success: the next attempt waits.
 const LIVED: Duration = Duration::from_secs(1);
 
-/// How often a server is asked whether its history is still the one that the connection began in:
-/// one whose role is changed by hand lets its clients be.
+/// How often a server is asked whether its history is still the one that the connection began in,
+/// for one whose role is changed by hand lets its clients be; and for its time.
 const ASKED_EVERY: Duration = Duration::from_secs(1);
 
 /// A place for a connection, which is replaced when it breaks.
@@ -51,8 +51,8 @@ pub(crate) struct Ticket {
     pub(crate) link: Link,
     /// For the so-many-th time connected.
     pub(crate) generation: u64,
-    /// The history that the server is in, where it is known.
-    pub(crate) history: Option<History>,
+    /// What is known of the server, if anything is.
+    pub(crate) present: Option<Present>,
 }
 
 impl Line {
@@ -130,10 +130,10 @@ impl Keeper {
         let mut generation = 0;
         loop {
             match self.connector.open(Some(Arc::clone(&self.line.attention))).await {
-                Ok((link, history)) => {
+                Ok((link, present)) => {
                     generation += 1;
                     let began = Instant::now();
-                    self.up(Ticket { link, generation, history });
+                    self.up(Ticket { link, generation, present });
                     self.broken(generation).await;
                     if began.elapsed() >= LIVED {
                         failures = 0;
@@ -178,18 +178,18 @@ impl Keeper {
 
     /// Returns when the server is in another history than when the connection was made.
     async fn changed_its_history(&self) {
-        let Some(Ticket { mut link, history: Some(history), .. }) = self.line.ready() else {
-            return std::future::pending().await;
-        };
+        let Some(mut ticket) = self.line.ready() else { return };
+        let Some(before) = ticket.present else { return std::future::pending().await };
         loop {
             sleep(ASKED_EVERY).await;
             // One that does not answer is noticed by the calls.
-            if let Ok(Some(present)) = history::ask(&mut link).await
-                && present != history
-            {
+            let Ok(Some(present)) = history::ask(&mut ticket.link).await else { continue };
+            if present.history != before.history {
                 tracing::info!("redis was given another history");
                 return;
             }
+            ticket.present = Some(present);
+            self.line.state.send_replace(State::Up(ticket.clone()));
         }
     }
 

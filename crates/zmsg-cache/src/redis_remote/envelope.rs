@@ -5,11 +5,14 @@
 //!
 //! | tag | stands for | followed by |
 //! |---|---|---|
-//! | `v` | a value | its bytes |
-//! | `a` | known to be absent | nothing |
+//! | `v` | a value | when it ends, 8 bytes; its bytes |
+//! | `a` | known to be absent | when that ends, 8 bytes |
 //! | `h` | the hold of one writer | his token, 16 bytes |
 //! | `c` | a hold that was contended | nothing |
 //! | `n` | the hold that an invalidation left | nothing |
+//!
+//! An end is the server's Unix time in milliseconds, the most significant byte first: what the TTL
+//! of the key says, for readers who ask for nothing but the key.
 //!
 //! The scripts write it, and read the same.
 
@@ -21,10 +24,13 @@ use zmsg_redis::redis::{Cmd, RedisWrite as _};
 
 use crate::HoldToken;
 
-const FORMAT: u8 = 2;
+const FORMAT: u8 = 3;
 
 /// Where what belongs to the tag begins.
 const REST: usize = 2 + History::LEN;
+
+/// Where a value begins.
+const VALUE: usize = REST + size_of::<u64>();
 
 /// A tag and what belongs to it, as the scripts take them.
 pub(super) type Parts<'a> = (&'static str, &'a [u8]);
@@ -35,8 +41,8 @@ pub(super) const NOBODY: Parts<'static> = ("n", &[]);
 /// What was found under a key.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Place {
-    /// `None`: known to be absent.
-    Entry(Option<Bytes>),
+    /// `None`: known to be absent. When it ends, by the server's Unix time in milliseconds.
+    Entry(Option<Bytes>, u64),
     Hold,
     /// Put there in another history, whatever it is.
     Past,
@@ -50,10 +56,13 @@ impl Place {
         let Some(([FORMAT, tag, history @ ..], rest)) = bytes.split_first_chunk::<REST>() else {
             return Self::Unreadable;
         };
-        let place = match (tag, rest.len()) {
-            (b'v', _) => Self::Entry(Some(bytes.slice(REST..))),
-            (b'a', 0) => Self::Entry(None),
-            (b'c' | b'n', 0) | (b'h', 16) => Self::Hold,
+        let place = match (tag, rest.split_first_chunk()) {
+            (b'v', Some((end, _))) => {
+                Self::Entry(Some(bytes.slice(VALUE..)), u64::from_be_bytes(*end))
+            }
+            (b'a', Some((end, []))) => Self::Entry(None, u64::from_be_bytes(*end)),
+            (b'h', _) if rest.len() == 16 => Self::Hold,
+            (b'c' | b'n', _) if rest.is_empty() => Self::Hold,
             _ => return Self::Unreadable,
         };
         if history == present { place } else { Self::Past }
@@ -65,10 +74,11 @@ pub(super) fn entry(value: Option<&Bytes>) -> Parts<'_> {
     value.map_or(("a", &[]), |value| ("v", value))
 }
 
-/// Adds to a command what the scripts put together: an entry of a server in this history.
-pub(super) fn write((tag, rest): Parts<'_>, history: &History, cmd: &mut Cmd) {
+/// Adds to a command what the scripts put together: an entry of a server in this history, which
+/// ends then.
+pub(super) fn write((tag, rest): Parts<'_>, history: &History, end: u64, cmd: &mut Cmd) {
     let mut arg = cmd.writer_for_next_arg();
-    for part in [&[FORMAT], tag.as_bytes(), history.as_bytes(), rest] {
+    for part in [&[FORMAT], tag.as_bytes(), history.as_bytes(), &end.to_be_bytes(), rest] {
         arg.write_all(part).expect("a command is in memory");
     }
 }
@@ -84,17 +94,21 @@ mod tests {
 
     const PRESENT: &[u8; History::LEN] = b"0123456789abcdef0123";
 
+    const END: u64 = 1_800_000_000_000;
+
     /// As the scripts put it together.
     fn put((tag, rest): Parts<'_>) -> Bytes {
-        [&[FORMAT], tag.as_bytes(), PRESENT, rest].concat().into()
+        let end = END.to_be_bytes();
+        let end: &[u8] = if matches!(tag, "v" | "a") { &end } else { &[] };
+        [&[FORMAT], tag.as_bytes(), PRESENT, end, rest].concat().into()
     }
 
     #[test]
     fn what_is_written_is_read() {
-        for value in [None, Some(&b""[..]), Some(&b"\x02h"[..]), Some(&[0xff; 1000][..])] {
+        for value in [None, Some(&b""[..]), Some(&b"\x03h"[..]), Some(&[0xff; 1000][..])] {
             let value = value.map(Bytes::copy_from_slice);
             let bytes = put(entry(value.as_ref()));
-            assert_eq!(Place::read(&bytes, PRESENT), Place::Entry(value));
+            assert_eq!(Place::read(&bytes, PRESENT), Place::Entry(value, END));
         }
         for parts in [hold(&HoldToken::generate()), NOBODY, ("c", &[])] {
             assert_eq!(Place::read(&put(parts), PRESENT), Place::Hold);
@@ -112,12 +126,16 @@ mod tests {
 
     #[test]
     fn what_others_wrote_is_unreadable() {
-        let others = ["", "v", "\x02", "\x02a", "\x01v a value of an earlier format", "hello"];
+        let others = ["", "v", "\x03", "\x03a", "\x02v a value of an earlier format", "hello"];
         for bytes in others.map(Bytes::from) {
             assert_eq!(Place::read(&bytes, PRESENT), Place::Unreadable, "{bytes:?}");
         }
         for parts in [("x", &b""[..]), ("a", b"x"), ("h", b"short"), ("n", b"n")] {
             assert_eq!(Place::read(&put(parts), PRESENT), Place::Unreadable, "{parts:?}");
+        }
+        for tag in ["v", "a"] {
+            let cut = put((tag, b"")).slice(..VALUE - 1);
+            assert_eq!(Place::read(&cut, PRESENT), Place::Unreadable, "{tag}: it has no end");
         }
     }
 }

@@ -9,8 +9,29 @@
 
 use zmsg_redis::{HistoryScript, Script, history_script};
 
+/// Functions that scripts have in common: the server's time in milliseconds, and putting an entry
+/// there, of a tag, what follows it, and its TTL.
+macro_rules! entry_script {
+    ($body:literal) => {
+        history_script!(
+            r"
+local function now()
+    local time = redis.call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function put(tag, rest, ttl)
+    local ends = now() + ttl
+    local entry = '\3' .. tag .. history .. struct.pack('>I8', ends) .. rest
+    redis.call('SET', KEYS[1], entry, 'PXAT', ends)
+end
+",
+            $body
+        )
+    };
+}
+
 /// `KEYS[1]`. What is there, what `PTTL` says, and the present history: for a cluster, whose
-/// connections lead to many servers.
+/// connections lead to many servers, each with a clock of its own.
 pub(super) static READ: HistoryScript =
     history_script!("return {redis.call('GET', KEYS[1]), redis.call('PTTL', KEYS[1]), history}");
 
@@ -20,32 +41,34 @@ pub(super) static READ: HistoryScript =
 ///
 /// A fill is right while a hold that was there when its load began lasts. One that the caller gave
 /// up on may reach a server that stood still after that hold has expired; and one whose load began
-/// in another history may not have met the hold at all.
-pub(super) static FILL: HistoryScript = history_script!(
+/// in another history may not have met the hold at all. What is not a string is replaced, and so is
+/// a hold that someone made last for ever.
+pub(super) static FILL: HistoryScript = entry_script!(
     r"
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if now > tonumber(ARGV[6]) then
-    return now
+local time = now()
+if time > tonumber(ARGV[6]) then
+    return time
 end
 if history ~= ARGV[2] then
     return 0
 end
 local found = redis.pcall('GETRANGE', KEYS[1], 0, 21)
 if type(found) == 'table' then
-    return 0
-end
-if found ~= '' then
+    if not string.find(found.err, 'WRONGTYPE') then
+        return found
+    end
+elseif found ~= '' then
     local tag = string.sub(found, 1, 2)
-    if tag == '\2h' or tag == '\2c' or tag == '\2n' then
-        return 0
-    end
     local of = string.sub(found, 3)
-    if of == history or of == present() then
+    if tag == '\3h' or tag == '\3c' or tag == '\3n' then
+        if redis.call('PTTL', KEYS[1]) >= 0 then
+            return 0
+        end
+    elseif of == history or of == present() then
         return 0
     end
 end
-redis.call('SET', KEYS[1], '\2' .. ARGV[3] .. history .. ARGV[4], 'PX', ARGV[5])
+put(ARGV[3], ARGV[4], ARGV[5])
 return 1
 "
 );
@@ -61,11 +84,11 @@ local tag = ''
 if type(found) == 'string' then
     tag = string.sub(found, 1, 2)
 end
-local put = '\2' .. ARGV[2] .. history .. ARGV[3]
-if tag == '\2c' or (tag == '\2h' and found ~= put) then
-    put = '\2c' .. history
+local put = '\3' .. ARGV[2] .. history .. ARGV[3]
+if tag == '\3c' or (tag == '\3h' and found ~= put) then
+    put = '\3c' .. history
 end
-if tag == '\2h' or tag == '\2c' or tag == '\2n' then
+if tag == '\3h' or tag == '\3c' or tag == '\3n' then
     if redis.call('PTTL', KEYS[1]) > tonumber(ARGV[4]) then
         redis.call('SET', KEYS[1], put, 'KEEPTTL')
         return 1
@@ -78,24 +101,24 @@ return 1
 
 /// `KEYS[1]`; after the history: the caller's token, the tag and what follows it of the entry, its
 /// TTL. 1 if it is there now.
-pub(super) static PUBLISH: HistoryScript = history_script!(
+pub(super) static PUBLISH: HistoryScript = entry_script!(
     r"
-if redis.pcall('GETRANGE', KEYS[1], 0, 38) ~= '\2h' .. history .. ARGV[2] then
+if redis.pcall('GETRANGE', KEYS[1], 0, 38) ~= '\3h' .. history .. ARGV[2] then
     return 0
 end
 if string.sub(history, 11) ~= promoted() then
     return 0
 end
-redis.call('SET', KEYS[1], '\2' .. ARGV[3] .. history .. ARGV[4], 'PX', ARGV[5])
+put(ARGV[3], ARGV[4], ARGV[5])
 return 1
 "
 );
 
 /// `KEYS[1]`; after the history: the tag and what follows it of the entry, its TTL. For a cluster: a
 /// single server gets the command by itself.
-pub(super) static SET: HistoryScript = history_script!(
+pub(super) static SET: HistoryScript = entry_script!(
     r"
-redis.call('SET', KEYS[1], '\2' .. ARGV[2] .. history .. ARGV[3], 'PX', ARGV[4])
+put(ARGV[2], ARGV[3], ARGV[4])
 return 1
 "
 );

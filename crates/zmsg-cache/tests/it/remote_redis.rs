@@ -156,6 +156,9 @@ pub(crate) async fn at<T: FromRedisValue>(
     redis.query(cmd(name).arg(redis.key("c", key.as_str())).arg(args)).await.unwrap()
 }
 
+/// When an entry ended, as it tells it.
+const ENDED: &str = "\0\0\0\0\0\0\0\u{1}";
+
 #[tokio::test]
 async fn what_others_put_there_is_dropped_and_loaded_anew() {
     let Some(cache) = shared() else { return };
@@ -167,6 +170,7 @@ async fn what_others_put_there_is_dropped_and_loaded_anew() {
         at::<()>(&cache, "RPUSH", &list, &["x"]).await;
         cache.set(&eternal, &bytes("value"), LONG).await.unwrap();
         at::<()>(&cache, "PERSIST", &eternal, &[]).await;
+        at::<()>(&cache, "SETRANGE", &eternal, &["22", ENDED]).await;
     };
     let keys = [text.clone(), list.clone(), eternal.clone()];
     spoil().await;
@@ -178,9 +182,11 @@ async fn what_others_put_there_is_dropped_and_loaded_anew() {
     spoil().await;
     let found = cache.get_many(&keys).await.unwrap();
     assert!(found.iter().all(|found| found.entry.is_none()), "{found:?}");
-    assert_eq!(cache.stats().unreadable, 6);
-    for key in &keys {
-        assert!(fill(&cache, key, Some(&bytes("anew")), LONG).await.unwrap(), "{key:?}");
+    // What is no string is not told from nothing, and is replaced.
+    assert_eq!(cache.stats().unreadable, 5);
+    for (key, found) in keys.iter().zip(found) {
+        let anew = bytes("anew");
+        assert!(cache.fill(key, Some(&anew), LONG, found.at).await.unwrap(), "{key:?}");
     }
     // A writer does not wait for a reader to clean up.
     spoil().await;
@@ -188,6 +194,36 @@ async fn what_others_put_there_is_dropped_and_loaded_anew() {
         let token = HoldToken::generate();
         cache.hold(key, token, LONG).await.unwrap();
         assert!(cache.publish(key, token, Some(&bytes("new")), LONG).await.unwrap(), "{key:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_hold_that_someone_made_eternal_keeps_no_fill_out() {
+    let Some(cache) = shared() else { return };
+    let key = key("eternal");
+    cache.invalidate(&key, LONG).await.unwrap();
+    assert!(!fill(&cache, &key, None, LONG).await.unwrap());
+    at::<()>(&cache, "PERSIST", &key, &[]).await;
+    assert!(fill(&cache, &key, None, LONG).await.unwrap());
+}
+
+#[tokio::test]
+async fn an_entry_ends_when_it_says_so() {
+    let Some(cache) = shared() else { return };
+    let [filled, set, published] = ["filled", "set", "published"].map(key);
+    fill(&cache, &filled, None, LONG).await.unwrap();
+    cache.set(&set, &bytes("x"), LONG).await.unwrap();
+    let token = HoldToken::generate();
+    cache.hold(&published, token, LONG).await.unwrap();
+    assert!(cache.publish(&published, token, Some(&bytes("x")), LONG).await.unwrap());
+    for key in [&filled, &set, &published] {
+        let at_key = cache.redis().key("c", key.as_str());
+        let end: Vec<u8> =
+            cache.redis().query(cmd("GETRANGE").arg(at_key).arg(22).arg(29)).await.unwrap();
+        let expires: u64 = at(&cache, "PEXPIRETIME", key, &[]).await;
+        assert_eq!(u64::from_be_bytes(end.try_into().unwrap()), expires, "{key:?}");
+        let left = cache.get(key).await.unwrap().entry.expect("it is there").ttl_left;
+        assert!(left <= LONG && left > LONG / 2, "{key:?}: {left:?}");
     }
 }
 

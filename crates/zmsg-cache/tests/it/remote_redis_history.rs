@@ -105,7 +105,8 @@ async fn a_hold_of_an_older_copy_publishes_nothing_and_lasts_for_its_time() {
 
 /// Puts a value there, as a client would that knows this history.
 async fn put(redis: &Redis, key: &RedisKey, history: &str) {
-    let entry = format!("\u{2}v{history}its value");
+    let end = u64::MAX.to_be_bytes();
+    let entry = [b"\x03v", history.as_bytes(), &end, b"its value"].concat();
     redis.query::<()>(cmd("SET").arg(key).arg(entry).arg("PX").arg(60_000)).await.unwrap();
 }
 
