@@ -112,6 +112,9 @@ pub enum Expect {
     AtLeast(u64),
     /// Exactly this many rows returned, by a query or `RETURNING`.
     Returns(u64),
+    /// A query finds something: a row or more, which are not handed over. So the database may
+    /// decide by itself, and a commit need not wait for the answer.
+    Found,
 }
 
 /// What happens when a step did not do what was expected of it.
@@ -142,6 +145,12 @@ impl Step {
     pub fn must(statement: Statement, expect: Expect, message: &'static str) -> Self {
         Self { statement, expect, otherwise: Otherwise::Abort(message) }
     }
+
+    /// A step that rolls the batch back with a `Conflict` unless this query, which changes nothing
+    /// and has no semicolon, finds something. Its outcome is empty.
+    pub fn check(query: Statement, message: &'static str) -> Self {
+        Self::must(query, Expect::Found, message)
+    }
 }
 
 impl Expect {
@@ -152,6 +161,7 @@ impl Expect {
             Self::Exactly(wanted) => outcome.changed == wanted,
             Self::AtLeast(wanted) => outcome.changed >= wanted,
             Self::Returns(wanted) => outcome.rows.len() as u64 == wanted,
+            Self::Found => !outcome.rows.is_empty(),
         }
     }
 }

@@ -60,6 +60,7 @@ enum WireExpect {
     Exactly(u64),
     AtLeast(u64),
     Returns(u64),
+    Found,
 }
 
 impl From<Step> for WireStep {
@@ -69,6 +70,7 @@ impl From<Step> for WireStep {
             Expect::Exactly(rows) => WireExpect::Exactly(rows),
             Expect::AtLeast(rows) => WireExpect::AtLeast(rows),
             Expect::Returns(rows) => WireExpect::Returns(rows),
+            Expect::Found => WireExpect::Found,
         };
         let otherwise = match step.otherwise {
             Otherwise::Abort(_) => None,
@@ -85,6 +87,7 @@ impl From<WireStep> for Step {
             WireExpect::Exactly(rows) => Expect::Exactly(rows),
             WireExpect::AtLeast(rows) => Expect::AtLeast(rows),
             WireExpect::Returns(rows) => Expect::Returns(rows),
+            WireExpect::Found => Expect::Found,
         };
         let otherwise = match wire.otherwise {
             Some(statements) => Otherwise::Run(statements),

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use zmsg_bloom::shared::{Cause, FilterRegistry, FilterRow, SharedGeneration};
 use zmsg_core::{Error, ErrorKind, Result, Row, Statement, Value};
 use zmsg_sqlbuilder::Dialect;
-use zmsg_store::{Expect, SqlStore, Step, StepError};
+use zmsg_store::{SqlStore, Step, StepError};
 
 /// What a refused guard says.
 const REFUSED: &str = "the shared filter changed while the write was on its way";
@@ -28,8 +28,8 @@ impl SqlFilterRegistry {
     }
 
     /// The **last** step of a write whose keys were added under `version`: it rolls the
-    /// transaction back if the state has changed since. It has an outcome of its own, with one
-    /// row.
+    /// transaction back if the state has changed since. It has an outcome of its own, which is
+    /// empty.
     ///
     /// Last, because then a transaction that passed it has written what it writes, and PostgreSQL
     /// knows it by its id, which is what a rebuild waits for. Transactions that only read, a dump
@@ -44,7 +44,7 @@ impl SqlFilterRegistry {
             }
         };
         let query = Statement::query(text, vec![self.name.as_str().into(), number(version)]);
-        Step::must(query, Expect::Returns(1), REFUSED)
+        Step::check(query, REFUSED)
     }
 
     /// Whether a batch was rolled back by its guard: nothing is wrong with the write, which starts

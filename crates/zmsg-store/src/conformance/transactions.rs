@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use zmsg_core::{ErrorKind, ErrorStatus, Statement};
 
 use super::{Harness, delete, ids, insert, with_things};
-use crate::{Expect, Otherwise, Step};
+use crate::{Expect, Otherwise, Outcome, Step};
 
 /// `execute_all` is one transaction: all steps or none.
 pub async fn execute_all_is_all_or_nothing(harness: &impl Harness) {
@@ -113,6 +113,38 @@ pub async fn a_query_among_the_steps_is_a_check(harness: &impl Harness) {
     let outcomes = store.execute_all(steps).await.unwrap();
     assert_eq!((outcomes[0].changed, outcomes[0].rows.len()), (2, 2));
     assert_eq!(ids(&store).await, [9]);
+}
+
+/// A check is a query that must find something, whatever it finds; its outcome is empty. It sees
+/// what the steps before it did, and what it refuses leaves nothing behind.
+pub async fn a_check_that_finds_nothing_rolls_the_batch_back(harness: &impl Harness) {
+    let store = with_things(harness).await;
+    let check = |id: i64| {
+        let text = "SELECT id, note FROM things WHERE id >= ? -- and nothing else";
+        Step::check(Statement::query(text, vec![id.into()]), "somebody was to be there")
+    };
+    // Twice, for what a store learns of a statement when it meets it first.
+    for id in [1, 2] {
+        let refused = vec![Step::any(insert(id, "a")), check(id + 1), Step::any(insert(9, "b"))];
+        let failed = store.execute_all(refused).await.unwrap_err();
+        assert_eq!((failed.step, failed.error.kind()), (Some(1), ErrorKind::Conflict));
+        assert_eq!(failed.error.message(), "somebody was to be there");
+        let last = vec![Step::any(insert(id, "a")), check(id + 1)];
+        let failed = store.execute_all(last).await.unwrap_err();
+        assert_eq!((failed.step, failed.error.kind()), (Some(1), ErrorKind::Conflict));
+        assert_eq!(ids(&store).await, (1..id).collect::<Vec<_>>());
+
+        let good = vec![check_nothing(), Step::any(insert(id, "a")), check(id)];
+        let outcomes = store.execute_all(good).await.unwrap();
+        let inserted = Outcome { changed: 1, ..Outcome::default() };
+        assert_eq!(outcomes, [Outcome::default(), inserted, Outcome::default()]);
+    }
+    assert_eq!(ids(&store).await, [1, 2]);
+}
+
+/// A check that is always met.
+fn check_nothing() -> Step {
+    Step::check(Statement::query("SELECT 1", vec![]), "there is always a number")
 }
 
 /// A job that fails leaves the jobs beside it alone, whether they share a commit or not.

@@ -41,12 +41,15 @@ pub(super) struct Fault {
     pub(super) alone: bool,
     /// The statement has run, and what it gave cannot be read.
     pub(super) unreadable: bool,
+    /// The statement divided by zero, as [checks](super::check) do.
+    pub(super) divided: bool,
 }
 
 impl Fault {
     /// An error of ours; the connection is well.
     pub(super) fn ours(error: Error) -> Self {
-        Self { error, lost: false, stale: false, alone: false, unreadable: false }
+        let (lost, stale, alone, unreadable, divided) = (false, false, false, false, false);
+        Self { error, lost, stale, alone, unreadable, divided }
     }
 
     /// A statement has run to its end, and what it gave cannot be read.
@@ -95,6 +98,7 @@ pub(super) fn from_postgres(error: tokio_postgres::Error, phase: Phase) -> Fault
         stale: is_stale(code, answer.message()),
         alone: code == "25001",
         unreadable: false,
+        divided: code == "22012",
     }
 }
 

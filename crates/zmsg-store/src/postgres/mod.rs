@@ -7,6 +7,7 @@ mod options;
 
 mod job;
 mod transaction;
+mod check;
 mod finished;
 
 mod pool;
@@ -90,11 +91,12 @@ impl PostgresStore {
         Ok(Self { pool, counters: Arc::default(), closed: CancellationToken::new() })
     }
 
-    async fn write(&self, steps: Vec<Step>, single: bool) -> Result<Vec<Outcome>, StepError> {
+    async fn write(&self, mut steps: Vec<Step>, single: bool) -> Result<Vec<Outcome>, StepError> {
         if steps.is_empty() {
             let open = if self.pool.is_closed() { Err(closed()) } else { Ok(Vec::new()) };
             return open.map_err(|error| StepError { step: None, error });
         }
+        check::by_the_server(&mut steps);
         let (pool, counters) = (Arc::clone(&self.pool), Arc::clone(&self.counters));
         let work = async move {
             let result = job::write(&pool, &steps, single).await;

@@ -8,6 +8,7 @@ use std::task::Poll;
 use zmsg_core::{Error, ErrorKind, Statement};
 
 use super::bind::Bind;
+use super::check::is_check;
 use super::connection::{Connection, Mode};
 use super::error::{Fault, Phase};
 use super::job::refuse_writing;
@@ -222,11 +223,18 @@ impl Run {
 
     /// Takes the outcome of a step, if it is what was expected or something else is to run then.
     fn take(&mut self, step: &Step, outcome: Result<Outcome, Fault>) -> Result<(), Fault> {
-        let outcome = outcome?;
+        let outcome = match outcome {
+            Err(fault) if fault.divided && is_check(step) => Ok(Outcome::default()),
+            answer => answer,
+        };
+        let mut outcome = outcome?;
         if !step.expect.met_by(&outcome)
             && let Some(error) = unmet(step, &outcome)
         {
             return Err(error.into());
+        }
+        if step.expect == Expect::Found {
+            outcome.rows.clear();
         }
         self.outcomes.push(outcome);
         Ok(())
@@ -285,7 +293,7 @@ fn decides(step: &Step) -> bool {
 /// Whether nothing but an error can keep the transaction from being committed after this step.
 fn cannot_stop(step: &Step) -> bool {
     let runs_nothing = matches!(&step.otherwise, Otherwise::Run(it) if it.is_empty());
-    step.expect == Expect::Any || runs_nothing
+    step.expect == Expect::Any || runs_nothing || is_check(step)
 }
 
 /// The error of a step that must do what is expected.

@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use zmsg_core::{Error, ErrorKind, Result};
 
 use super::session::Session;
-use crate::{Otherwise, Outcome, Step, StepError};
+use crate::{Expect, Otherwise, Outcome, Step, StepError};
 
 /// Runs the steps in order until one fails. Whoever began the transaction rolls it back then;
 /// a panic on the way is an error like another.
@@ -26,7 +26,7 @@ fn run_step(session: &Session, step: &Step) -> Result<Outcome> {
     let outcome = session.execute(&step.statement)?;
     zmsg_core::fail_point!("zmsg-store::sqlite::step_done");
     if step.expect.met_by(&outcome) {
-        return Ok(outcome);
+        return Ok(if step.expect == Expect::Found { Outcome::default() } else { outcome });
     }
     match &step.otherwise {
         Otherwise::Abort(message) => Err(Error::new(ErrorKind::Conflict, *message)

@@ -75,7 +75,7 @@ async fn a_write_under_an_old_version_leaves_nothing_behind(store: Arc<dyn SqlSt
     registry.read().await.unwrap();
     let write = |id: &str| Step::any(insert(id));
     let outcomes = store.execute_all(vec![write("a"), registry.guard(1)]).await.unwrap();
-    assert_eq!((outcomes[0].changed, outcomes[1].rows.len()), (1, 1));
+    assert_eq!(outcomes.iter().map(|outcome| outcome.changed).collect::<Vec<_>>(), [1, 0]);
     let second = FilterRow { version: 2, ..FilterRow::default() };
     assert!(registry.swap(1, &second).await.unwrap());
     let refused = store.execute_all(vec![write("b"), registry.guard(1)]).await.unwrap_err();
