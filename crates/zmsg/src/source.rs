@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -270,12 +270,14 @@ where
     }
 }
 
+type ByPrefix = HashMap<String, Arc<SourceOrigin>>;
+
 /// All sources, found by the longest prefix of a key.
 #[derive(Debug)]
 pub(crate) struct Sources {
     store: Arc<dyn SqlStore>,
     filter: Filter,
-    by_prefix: RwLock<HashMap<String, Arc<SourceOrigin>>>,
+    by_prefix: RwLock<ByPrefix>,
     fallback: Arc<SourceOrigin>,
 }
 
@@ -301,10 +303,7 @@ impl Sources {
 
     /// The source that serves a key.
     pub(crate) fn of(&self, key: &str) -> Arc<SourceOrigin> {
-        let by_prefix = self.by_prefix.read().unwrap_or_else(PoisonError::into_inner);
-        let ends = key.rmatch_indices(['_', ':']).map(|(end, _)| end);
-        let found = ends.filter_map(|end| by_prefix.get(&key[..end])).next();
-        Arc::clone(found.unwrap_or(&self.fallback))
+        Arc::clone(self.find(&self.by_prefix(), key))
     }
 
     /// True for the source that zmsg's own table is.
@@ -319,29 +318,35 @@ impl Sources {
 
     /// Every source whose keys the filter can be seeded with.
     pub(crate) fn guarded(&self) -> Vec<Arc<SourceOrigin>> {
-        let by_prefix = self.by_prefix.read().unwrap_or_else(PoisonError::into_inner);
+        let by_prefix = self.by_prefix();
         let all = by_prefix.values().chain([&self.fallback]);
         all.filter(|origin| origin.keys_sql().is_some()).map(Arc::clone).collect()
     }
 
-    /// The guarded tables that a statement touches, each with the prefix of its source.
-    pub(crate) fn guards_of_statement(&self, sql: &str) -> Result<Vec<(String, String)>> {
-        let words = identifiers(sql)?;
-        Ok(self.guards(|table| words.iter().any(|word| word.eq_ignore_ascii_case(table))))
+    /// A guarded table that is touched and is not one of this key's source, if there is such.
+    pub(crate) fn foreign_guard(
+        &self,
+        key: Option<&str>,
+        touches: impl Fn(&str) -> bool,
+    ) -> Option<String> {
+        let by_prefix = self.by_prefix();
+        let own = key.map(|key| self.find(&by_prefix, key));
+        let foreign = by_prefix.values().chain([&self.fallback]).filter(|origin| {
+            origin.keys_sql().is_some() && own.is_none_or(|own| !Arc::ptr_eq(own, origin))
+        });
+        let mut tables = foreign.flat_map(|origin| &origin.guarded_tables);
+        tables.find(|table| touches(table)).cloned()
     }
 
-    /// The same for an operation on one table.
-    pub(crate) fn guards_of_table(&self, name: &str) -> Vec<(String, String)> {
-        self.guards(|table| table.eq_ignore_ascii_case(name))
+    fn find<'a>(&'a self, by_prefix: &'a ByPrefix, key: &str) -> &'a Arc<SourceOrigin> {
+        let ends = key.rmatch_indices(['_', ':']).map(|(end, _)| end);
+        let found = ends.filter_map(|end| by_prefix.get(&key[..end])).next();
+        found.unwrap_or(&self.fallback)
     }
 
-    fn guards(&self, touches: impl Fn(&str) -> bool) -> Vec<(String, String)> {
-        let mut guards = Vec::new();
-        for origin in self.guarded() {
-            let tables = origin.guarded_tables.iter().filter(|table| touches(table));
-            guards.extend(tables.map(|table| (origin.prefix().to_owned(), table.clone())));
-        }
-        guards
+    // A map is whole after every operation, so a poisoned lock is safe to use.
+    fn by_prefix(&self) -> RwLockReadGuard<'_, ByPrefix> {
+        self.by_prefix.read().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -16,6 +16,7 @@ use zmsg_cache::TieredCache;
 use zmsg_core::{
     Clock, Error, ErrorKind, Key, KeyScope, Receipt, Result, Row, Statement, Task, TaskId,
 };
+use zmsg_sqlbuilder::identifiers;
 
 use crate::apply::{Applier, Show};
 use crate::assemble::{NamedQueue, Wake};
@@ -123,34 +124,47 @@ impl Writer {
     /// A task on a guarded table must let its keys be known, or a row could exist that the filter
     /// rules out: by the write's own key, if the table's source serves it, or by naming them.
     fn keys_of(&self, key: Option<Key>, task: &Task) -> Result<Vec<Key>> {
-        let touched = match task {
+        if let Some(named) = named(task) {
+            let named = named.iter().filter(|named| Some(*named) != key.as_ref());
+            return Ok(key.iter().chain(named).cloned().collect());
+        }
+        self.check_guards(key.as_ref(), task)?;
+        Ok(key.into_iter().collect())
+    }
+
+    /// Refuses a task that names no keys and may bring about rows of a guarded table that are not
+    /// this key's.
+    fn check_guards(&self, key: Option<&Key>, task: &Task) -> Result<()> {
+        let key = key.map(Key::as_str);
+        let guard = match task {
+            Task::Statement(statement) if is_query(&statement.text) => None,
             Task::Statement(statement) => {
-                if let KeyScope::Keys(named) = &statement.keys {
-                    let named = named.iter().filter(|named| Some(*named) != key.as_ref());
-                    return Ok(key.iter().chain(named).cloned().collect());
-                }
-                if is_query(&statement.text) {
-                    return Ok(key.into_iter().collect());
-                }
-                self.sources.guards_of_statement(&statement.text)?
+                let words = identifiers(&statement.text)?;
+                let touches = |table: &str| words.iter().any(|it| it.eq_ignore_ascii_case(table));
+                self.sources.foreign_guard(key, touches)
             }
-            Task::Op(op) => self.sources.guards_of_table(op.table.name().as_str()),
-        };
-        let serves = |source: &str| {
-            key.as_ref().is_some_and(|key| self.sources.of(key.as_str()).prefix() == source)
-        };
-        match touched.iter().find(|(source, _)| !serves(source)) {
-            None => Ok(key.into_iter().collect()),
-            // An operation that inserts nothing brings no row about.
-            Some(_) if matches!(task, Task::Op(op) if !self.applier.may_insert(op)) => {
-                Ok(key.into_iter().collect())
+            Task::Op(op) => {
+                let name = op.table.name().as_str();
+                let guard = self.sources.foreign_guard(key, |it| it.eq_ignore_ascii_case(name));
+                // An operation that inserts nothing brings no row about.
+                guard.filter(|_| self.applier.may_insert(op))
             }
-            Some((_, table)) => Err(Error::invalid_input(
+        };
+        guard.map_or(Ok(()), |table| {
+            Err(Error::invalid_input(
                 "the write touches a table that the filter guards: name the keys of its rows with \
                  .keys([..]), or say .no_keys() if it makes none",
             )
-            .with_context("table", table)),
-        }
+            .with_context("table", table))
+        })
+    }
+}
+
+/// The keys that the author of a task named.
+fn named(task: &Task) -> Option<&[Key]> {
+    match task {
+        Task::Statement(Statement { keys: KeyScope::Keys(named), .. }) => Some(named),
+        Task::Statement(_) | Task::Op(_) => None,
     }
 }
 

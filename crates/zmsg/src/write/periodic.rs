@@ -12,41 +12,51 @@ use bytes::Bytes;
 use zmsg_aggregate::Submitted;
 use zmsg_core::{Error, ErrorKind, Key, Receipt, Result, Task, TaskId};
 
-use super::{Writer, refuse_returning};
+use super::{Writer, named, refuse_returning};
 
 impl Writer {
-    /// Folds `task` into the buffer; shows `value`, if there is one.
+    /// Folds `task` into the buffer.
     ///
-    /// A write without a value leaves the cached row alone until its flush invalidates it.
-    pub(crate) async fn periodic(
+    /// The cached row stays as it is until its flush invalidates it.
+    pub(crate) async fn periodic(&self, key: &Key, task: Task) -> Result<Receipt> {
+        self.refuse_periodic(key, &task)?;
+        let submitted = self.aggregator.submit(Some(key), task)?;
+        acknowledged(submitted).await
+    }
+
+    /// Folds `task` into the buffer and shows `value`.
+    pub(crate) async fn periodic_shown(
         &self,
         key: &Key,
-        value: Option<Bytes>,
+        value: Bytes,
         task: Task,
         ttl: Option<Duration>,
     ) -> Result<Receipt> {
-        refuse_returning(&task)?;
-        if self.keys_of(Some(key.clone()), &task)?.len() > 1 {
-            return Err(Error::new(
-                ErrorKind::Unsupported,
-                "a periodic write has one key: write rows of several keys by another route",
-            )
-            .with_context("key", key));
-        }
-        let (submitted, shown) = match value {
-            None => (self.aggregator.submit(Some(key), task)?, Ok(())),
-            Some(value) => self.submit_and_show(key, value, task, ttl).await?,
-        };
-        let Submitted { settlement, journaled } = submitted;
-        let level = journaled.acknowledged().await?;
-        zmsg_core::fail_point!("zmsg::periodic::acknowledged");
+        self.refuse_periodic(key, &task)?;
+        let (submitted, shown) = self.submit_and_show(key, value, task, ttl).await?;
+        let receipt = acknowledged(submitted).await?;
         let degraded = shown.is_err();
         if let Err(error) = shown {
             tracing::debug!(%key, %error, "an accepted value is not shown");
         }
-        let receipt = Receipt::accepted(TaskId::generate(), level, settlement);
-        let receipt = receipt.with_degraded(degraded);
-        Ok(if journaled.is_pending() { receipt.with_disk(Arc::new(journaled)) } else { receipt })
+        Ok(receipt.with_degraded(degraded))
+    }
+
+    /// Refuses what cannot be folded.
+    fn refuse_periodic(&self, key: &Key, task: &Task) -> Result<()> {
+        refuse_returning(task)?;
+        let named = match named(task) {
+            None => return self.check_guards(Some(key), task),
+            Some(named) => named,
+        };
+        if named.iter().all(|named| named == key) {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Unsupported,
+            "a periodic write has one key: write rows of several keys by another route",
+        )
+        .with_context("key", key))
     }
 
     /// Folds and shows in one step: the flush that applies the task also takes its value out of
@@ -72,4 +82,12 @@ impl Writer {
             None => Err(shown.err().unwrap_or_else(|| Error::closed("cache"))),
         }
     }
+}
+
+/// The receipt of what was submitted, once it is as durable as the journal is to make it.
+async fn acknowledged(Submitted { settlement, journaled }: Submitted) -> Result<Receipt> {
+    let level = journaled.acknowledged().await?;
+    zmsg_core::fail_point!("zmsg::periodic::acknowledged");
+    let receipt = Receipt::accepted(TaskId::generate(), level, settlement);
+    Ok(if journaled.is_pending() { receipt.with_disk(Arc::new(journaled)) } else { receipt })
 }

@@ -1,6 +1,6 @@
 //! A write before it is sent: what every route is told in the same words.
 
-use std::future::IntoFuture;
+use std::future::{IntoFuture, ready};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -43,6 +43,9 @@ impl Request {
         Self { route, key, value, task, ttl, delay, ordered_by, on_dead }
     }
 }
+
+/// A write that is being sent.
+type Sending<'a> = Pin<Box<dyn Future<Output = Result<Receipt>> + Send + 'a>>;
 
 /// Which way a write goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,21 +120,33 @@ impl<'a> Write<'a> {
         }
         self
     }
+}
 
-    async fn send(self) -> Result<Receipt> {
-        let Request { route, key, value, task, ttl, delay, ordered_by, on_dead } = self.request?;
-        let writer = self.zmsg.writer()?;
+impl Request {
+    /// Each route is a future of its own: one for all of them would be as large as the largest.
+    fn send(self, zmsg: &Zmsg) -> Sending<'_> {
+        let Self { route, key, value, task, ttl, delay, ordered_by, on_dead } = self;
         let task =
             || task.ok_or_else(|| Error::new(ErrorKind::Unexpected, "this route needs a task"));
         match route {
-            Route::CacheOnly => writer.cache_only(&key, value.unwrap_or_default(), ttl).await,
-            Route::CacheDel => writer.del(&key).await,
-            Route::Store => writer.store(key, value, task()?, ttl).await,
-            Route::Delay { deletes } => {
+            Route::CacheOnly => Box::pin(async move {
+                zmsg.writer()?.cache_only(&key, value.unwrap_or_default(), ttl).await
+            }),
+            Route::CacheDel => Box::pin(async move { zmsg.writer()?.del(&key).await }),
+            Route::Store => {
+                Box::pin(async move { zmsg.writer()?.store(key, value, task()?, ttl).await })
+            }
+            Route::Delay { deletes } => Box::pin(async move {
+                let writer = zmsg.writer()?;
                 let (task, lane) = (task()?, lane(ordered_by, on_dead)?);
                 writer.delay(Delayed { key, value, task, ttl, delay, deletes, lane }).await
-            }
-            Route::Periodic => writer.periodic(&key, value, task()?, ttl).await,
+            }),
+            Route::Periodic => match value {
+                None => Box::pin(async move { zmsg.writer()?.periodic(&key, task()?).await }),
+                Some(value) => Box::pin(async move {
+                    zmsg.writer()?.periodic_shown(&key, value, task()?, ttl).await
+                }),
+            },
         }
     }
 }
@@ -147,9 +162,12 @@ fn lane(ordered_by: Option<String>, on_dead: Option<OnDead>) -> Result<Option<La
 
 impl<'a> IntoFuture for Write<'a> {
     type Output = Result<Receipt>;
-    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+    type IntoFuture = Sending<'a>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.send())
+        match self.request {
+            Ok(request) => request.send(self.zmsg),
+            Err(error) => Box::pin(ready(Err(error))),
+        }
     }
 }
