@@ -24,6 +24,10 @@ pub enum Unit {
     Allocations,
     /// Bytes that one call allocates; fewer are better.
     Bytes,
+    /// Bytes that something holds; fewer are better.
+    Held,
+    /// Answers of a hundred that are wrong; fewer are better.
+    Wrong,
     /// Instructions of one call; fewer are better.
     Instructions,
 }
@@ -36,6 +40,8 @@ impl Unit {
             Self::Percent => "%",
             Self::Allocations => "allocations",
             Self::Bytes => "bytes",
+            Self::Held => "bytes held",
+            Self::Wrong => "% wrong",
             Self::Instructions => "instructions",
         }
     }

@@ -13,7 +13,7 @@ const OPERATIONS: u64 = 1_000;
 type Case = (&'static str, fn(u64) -> OpKind);
 
 fn fold(c: &mut Criterion) {
-    let mut group = c.benchmark_group("fold");
+    let mut group = c.benchmark_group("fold/1,000 operations");
     group.throughput(Throughput::Elements(OPERATIONS));
     let cases: [Case; 3] = [
         ("counter, add one", |_| OpKind::Counter(CounterOp::Inc(Number::Int(1)))),

@@ -6,7 +6,7 @@ use std::hint::spin_loop;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread::yield_now;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ferroid::generator::{AtomicSnowflakeGenerator, BasicSnowflakeGenerator};
 use ferroid::time::MonotonicClock;
@@ -102,6 +102,31 @@ fn next_id(figures: &mut Figures, ids: &IdGenerator, go: Option<&Go>, threads: u
     figures.turns(&case, Unit::Nanoseconds, &mut ways);
 }
 
+/// Ids a second from one who wants all that there are, with the layout that is the default.
+fn sustained(figures: &mut Figures) {
+    let (runtime, layout) = (zmsg_benches::runtime(), Layout::default());
+    let each_second = f64::from(layout.sequences()) * 1e3;
+    let lease = Arc::new(FixedLease::trusting_the_clock(1));
+    let options = IdOptions { reserve_ahead: Duration::from_secs(3_600), ..IdOptions::default() };
+    let started = IdGenerator::start(layout, lease, Arc::new(SystemClock), options);
+    let ids = runtime.block_on(started).unwrap();
+    let take = async || {
+        let (began, mut taken) = (Instant::now(), 0);
+        while began.elapsed() < zmsg_benches::round() {
+            taken += ids.next_batch(1_024).await.unwrap().len();
+        }
+        taken as f64 / began.elapsed().as_secs_f64()
+    };
+    figures.turns(
+        &Case::new("ids, as many as there are"),
+        Unit::PerSecond,
+        &mut [
+            ("zmsg", &mut || runtime.block_on(take())),
+            ("the layout's limit", &mut || each_second),
+        ],
+    );
+}
+
 fn main() {
     let Some(mut figures) = Figures::of("id_next") else { return };
     let go = Go::build("snowflake", env!("CARGO_TARGET_TMPDIR"));
@@ -112,6 +137,7 @@ fn main() {
     for threads in [1, 2] {
         next_id(&mut figures, &ids, go.as_ref().ok(), threads);
     }
+    sustained(&mut figures);
     figures.turns(
         &Case::new("next id as text"),
         Unit::Nanoseconds,

@@ -15,7 +15,8 @@ use crate::{Id, IdBatch, IdOptions, IdStats, Layout, LeaseKeeper, NodeLease, Raw
 /// - No id is ever made twice, by this generator or by any other of the same layout and leases:
 ///   not when the clock jumps, the process hangs, is killed and started again, or loses its lease.
 /// - The ids of one generator rise strictly, across threads and lost leases too.
-/// - The time of an id is `max(last id, wall clock)`. When the wall clock goes back, ids go on from
+/// - The time of an id is `max(last id, wall clock)`, where the clock may be read as it was at the
+///   system's last tick, a few milliseconds ago. When the wall clock goes back, ids go on from
 ///   the last one ([`Rollback`](crate::Rollback)). When more than a full sequence (4,096 by
 ///   default) is taken in a millisecond, ids borrow from the following ones, at most
 ///   [`borrow_max`](IdOptions::borrow_max) ahead of the time that has come by the wall clock or,

@@ -1,5 +1,6 @@
 //! The lock-free heart: one atomic number that is the last id, below one atomic ceiling.
 
+use std::hint::spin_loop;
 use std::ops::Range;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
@@ -15,6 +16,10 @@ const STOPPED: u64 = 1 << 63;
 /// A wall clock that shows less than another thread saw counts as set back from here on; below,
 /// it is a thread that was preempted between reading the clock and looking. For statistics only.
 const ROLLBACK_NOTICE_MS: u64 = 50;
+
+/// How often a thread that was overtaken spins before it tries again: twice as often each time.
+const PAUSE_MIN: u32 = 8;
+const PAUSE_MAX: u32 = 64;
 
 /// The state of a generator: the last id whole, node included, so that one compare-and-swap
 /// decides over time, node and sequence together.
@@ -92,14 +97,29 @@ impl Sequence {
 
     /// Takes up to `want` ids, all of one millisecond: one read of the wall clock and, without
     /// contention, one compare-and-swap.
+    ///
+    /// The clock's last tick will do as long as there are ids by it; before there are none, or
+    /// time is borrowed, the clock itself is read.
     pub(crate) fn take(&self, clock: &dyn Clock, want: u32) -> Result<Range<u64>, Refusal> {
-        let wall = self.layout.since_epoch(clock.wall());
+        let mut wall = self.layout.since_epoch(clock.wall_tick());
+        let (mut exact, mut pause) = (false, PAUSE_MIN);
         let mut last = self.state.load(Ordering::Acquire);
         loop {
-            let proposal = self.propose(last, wall, clock, want)?;
+            let proposal = self.propose(last, wall, clock, want);
+            if !exact && needs_the_time(&proposal) {
+                (wall, exact) = (self.layout.since_epoch(clock.wall()), true);
+                continue;
+            }
+            let proposal = proposal?;
             match self.commit(&proposal, clock) {
                 Ok(range) => return Ok(range),
-                Err(now) => last = now,
+                // Another thread was faster, and has the state in its own cache: for a moment it
+                // is left to it, since to fight for it costs both.
+                Err(_changed) => {
+                    (0..pause).for_each(|_| spin_loop());
+                    pause = (2 * pause).min(PAUSE_MAX);
+                    last = self.state.load(Ordering::Acquire);
+                }
             }
         }
     }
@@ -253,6 +273,14 @@ impl Sequence {
         if ours {
             self.rollbacks.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// Whether a later time could change the proposal for the better.
+fn needs_the_time(proposal: &Result<Proposal, Refusal>) -> bool {
+    match proposal {
+        Ok(Proposal { step, .. }) => *step == Step::Overflow,
+        Err(refusal) => matches!(refusal, Refusal::TooEarly { .. }),
     }
 }
 

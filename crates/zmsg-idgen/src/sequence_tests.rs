@@ -185,3 +185,43 @@ proptest! {
         }
     }
 }
+
+/// A clock whose ticks are so far apart that it has been 4 ms since the last.
+#[derive(Debug)]
+struct Ticking(ManualClock);
+
+impl Clock for Ticking {
+    fn wall(&self) -> u64 {
+        self.0.wall()
+    }
+
+    fn wall_tick(&self) -> u64 {
+        self.0.wall() - 4
+    }
+
+    fn coarse(&self) -> u64 {
+        self.0.coarse()
+    }
+}
+
+#[test]
+fn a_tick_will_do_until_its_ids_are_used_up_and_then_the_clock_is_read() {
+    let clock = Ticking(clock_at(1_000));
+    let sequence = opened(7, 0, 2_000, &clock.0);
+    let times: Vec<u64> = (0..10).map(|_| time_of(&sequence.take(&clock, 1).unwrap())).collect();
+    assert_eq!(times, [996, 996, 996, 996, 1_000, 1_000, 1_000, 1_000, 1_001, 1_001]);
+    assert_eq!((sequence.overflows(), sequence.rollbacks()), (1, 0));
+}
+
+#[test]
+fn a_tick_refuses_nobody_as_a_clock_that_was_set_back() {
+    let clock = Ticking(clock_at(1_000));
+    let rollback = Rollback::WaitBeyond(std::time::Duration::ZERO);
+    let sequence = Sequence::new(layout(), &IdOptions { rollback, ..IdOptions::default() });
+    sequence.open(7, 0, 2_000, &clock.0);
+    let range = sequence.take(&clock.0, 1).unwrap();
+    assert_eq!(time_of(&range), 1_000);
+    assert_eq!(time_of(&sequence.take(&clock, 1).unwrap()), 1_000);
+    clock.0.jump(-1);
+    assert_eq!(sequence.take(&clock, 1), Err(Refusal::TooEarly { wait_ms: 1 }));
+}

@@ -42,6 +42,10 @@ pub(super) enum Unit {
     Allocations,
     #[serde(rename = "bytes")]
     Bytes,
+    #[serde(rename = "bytes held")]
+    Held,
+    #[serde(rename = "% wrong")]
+    Wrong,
     #[serde(rename = "instructions")]
     Instructions,
 }

@@ -36,7 +36,12 @@ fn is_peer(own: &Figure, peer: &Figure) -> bool {
 pub(super) fn speed(one: &Figure, other: &Figure) -> Option<Middle> {
     let (over, under) = match one.unit {
         Unit::PerSecond | Unit::Percent => (one, other),
-        Unit::Nanoseconds | Unit::Allocations | Unit::Bytes | Unit::Instructions => (other, one),
+        Unit::Nanoseconds
+        | Unit::Allocations
+        | Unit::Bytes
+        | Unit::Held
+        | Unit::Wrong
+        | Unit::Instructions => (other, one),
     };
     if one.in_turns && other.in_turns && one.samples.len() == other.samples.len() {
         beside(&over.samples, &under.samples)

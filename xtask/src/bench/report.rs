@@ -92,6 +92,8 @@ fn unit(unit: Unit) -> &'static str {
         Unit::Percent => "% of what was asked for: more is better",
         Unit::Allocations => "allocations per call: fewer are better",
         Unit::Bytes => "bytes allocated per call: fewer are better",
+        Unit::Held => "bytes held: fewer are better",
+        Unit::Wrong => "% of the answers that are wrong: fewer are better",
         Unit::Instructions => "instructions per call: fewer are better",
     }
 }

@@ -73,10 +73,10 @@ pub(super) fn middle(figure: &Figure) -> String {
         Unit::PerSecond => format!("{}/s", number(median)),
         Unit::Nanoseconds if median >= 10_000.0 => format!("{} µs", number(median / 1_000.0)),
         Unit::Nanoseconds => format!("{} ns", number(median)),
-        Unit::Percent => format!("{median:.2} %"),
+        Unit::Percent | Unit::Wrong => format!("{median:.2} %"),
         Unit::Allocations if median == 1.0 => "1 allocation".into(),
         Unit::Allocations => format!("{} allocations", count(median)),
-        Unit::Bytes => format!("{} bytes", count(median)),
+        Unit::Bytes | Unit::Held => format!("{} bytes", count(median)),
         Unit::Instructions => format!("{} instructions", count(median)),
     }
 }
@@ -109,7 +109,9 @@ pub(super) fn said(unit: Unit, ratio: Middle) -> String {
     let (what, less) = match unit {
         Unit::PerSecond | Unit::Nanoseconds => ("as fast", "slower"),
         Unit::Percent => ("as many", "fewer"),
-        Unit::Allocations | Unit::Bytes | Unit::Instructions => ("as few", "more"),
+        Unit::Allocations | Unit::Bytes | Unit::Held | Unit::Wrong | Unit::Instructions => {
+            ("as few", "more")
+        }
     };
     if median.is_infinite() && low.is_infinite() {
         return "none beside some".to_owned();
