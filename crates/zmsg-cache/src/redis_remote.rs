@@ -14,7 +14,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use zmsg_core::{Error, ErrorKind, Key, Level, Result};
 use zmsg_redis::redis::cmd;
-use zmsg_redis::{Present, Redis, RedisKey, Topology};
+use zmsg_redis::{Present, Redis, RedisKey, ServerClock, Topology};
 
 use self::envelope::Place;
 use self::server_time::ServerTime;
@@ -43,9 +43,10 @@ const TTL_MAX: u64 = 10 * 365 * 24 * 3600 * 1000;
 ///   [history](zmsg_redis::History) of the server that it belongs to.
 /// - Redis may evict holds, or lose them all in the ways above: a publication is refused then, and
 ///   the fence is as weak as the trait says.
-/// - Each value tells when it ends, by the server's clock, of which a connection has a reading no
-///   older than about a second. If that clock is set, what L1 keeps of an entry may outlive it by as
-///   much, for that long; never by more than what L1 keeps anything.
+/// - Each value tells when it ends, by the server's clock, of which a connection has a reading that
+///   is about a second old at most, as long as the server answers. If that clock is set, what L1 keeps
+///   of an entry may outlive it, or `set` put one there that is taken for ended, until it is read
+///   again; L1 keeps nothing for longer than it keeps anything.
 /// - The user needs the rights to `INFO` and `TIME`.
 /// - What is under a key and was not put there by a cache of this format is dropped and counted, or
 ///   replaced, and reads as a miss.
@@ -110,26 +111,31 @@ impl RedisCache {
         self.redis.key(KIND, key.as_str())
     }
 
-    /// Makes an answer of what was under a key of a server in this history. `left` tells how long
-    /// what ends then has left, and `None` of what should be gone.
+    /// Makes an answer of what was under a key of a server in this history. `left` tells how much
+    /// what ends then has left.
     async fn read(
         &self,
         key: &RedisKey,
         bytes: Option<Bytes>,
         history: &[u8],
-        left: impl FnOnce(u64) -> Option<Duration>,
+        left: impl FnOnce(u64) -> Left,
     ) -> Lookup {
         // Where no history is known none can be filled in either: the scripts need the same right.
         let at = history.try_into().map_or(Stretch::ONLY, Stretch::new);
         let Some(bytes) = bytes else { return Lookup { entry: None, at } };
-        let entry = match Place::read(&bytes, history) {
-            Place::Entry(value, end) => left(end).map(|ttl_left| RemoteEntry { value, ttl_left }),
+        let (value, left) = match Place::read(&bytes, history) {
+            Place::Entry(value, end) => (value, left(end)),
             Place::Hold | Place::Past => return Lookup { entry: None, at },
-            Place::Unreadable => None,
+            Place::Unreadable => (None, Left::Overdue),
         };
-        if entry.is_none() {
-            self.drop_unreadable(key, &bytes).await;
-        }
+        let entry = match left {
+            Left::Time(ttl_left) => Some(RemoteEntry { value, ttl_left }),
+            Left::Nothing => None,
+            Left::Overdue => {
+                self.drop_unreadable(key, &bytes).await;
+                None
+            }
+        };
         Lookup { entry, at }
     }
 
@@ -140,9 +146,9 @@ impl RedisCache {
         bytes: Option<Bytes>,
         present: Option<&Present>,
     ) -> Lookup {
-        let Some(present) = present else { return self.read(key, bytes, &[], |_| None).await };
-        let left = |end| left_until(end, present);
-        self.read(key, bytes, present.history.as_bytes(), left).await
+        let (history, clock) = present.map(|it| (&it.history.as_bytes()[..], it.clock)).unzip();
+        let left = |end| clock.map_or(Left::Nothing, |clock| Left::until(end, clock));
+        self.read(key, bytes, history.unwrap_or_default(), left).await
     }
 
     /// Removes what is no entry, if it still is there. If that fails the next reader does it.
@@ -164,11 +170,11 @@ impl RedisCache {
         if values.len() != keys.len() {
             return Err(Error::new(ErrorKind::Unexpected, "redis gave a wrong number of answers"));
         }
-        let mut entries = Vec::with_capacity(keys.len());
-        for (key, value) in keys.iter().zip(values) {
-            entries.push(self.read_at(key, value, present.as_ref()).await);
-        }
-        Ok(entries)
+        let present = present.as_ref();
+        let read = keys.iter().zip(values).map(|(key, value)| self.read_at(key, value, present));
+        let read: Vec<_> = read.collect();
+        // They wait only for what has to be dropped.
+        Ok(stream::iter(read).buffered(CALLS_AT_ONCE).collect().await)
     }
 
     /// Each server of a cluster has a history of its own, and no connection knows which server
@@ -178,7 +184,7 @@ impl RedisCache {
         let asked =
             self.redis.script_in_history(&scripts::READ, slice::from_ref(key), &no_args).await;
         let (bytes, ttl, history): (Option<Bytes>, i64, Bytes) = asked?;
-        let left = |_| u64::try_from(ttl).ok().map(Duration::from_millis);
+        let left = |_| u64::try_from(ttl).map_or(Left::Overdue, Left::millis);
         Ok(self.read(key, bytes, &history, left).await)
     }
 
@@ -203,11 +209,34 @@ impl RedisCache {
     }
 }
 
-/// How long what ends then has left, at least; `None` if it has ended for sure.
-fn left_until(end: u64, Present { clock, .. }: &Present) -> Option<Duration> {
-    let now = Instant::now();
-    let left = Duration::from_millis(end.saturating_sub(clock.latest(now)));
-    (end > clock.earliest(now)).then_some(left)
+/// How much of its time an entry has left.
+#[derive(Debug, PartialEq, Eq)]
+enum Left {
+    /// So much, at least.
+    Time(Duration),
+    /// It ended, if only while the answer was on its way.
+    Nothing,
+    /// It should be gone since long.
+    Overdue,
+}
+
+impl Left {
+    /// Later than an answer may be looked at, and a command that put the entry there, delayed.
+    const OVERDUE_MS: u64 = 10_000;
+
+    fn until(end: u64, clock: ServerClock) -> Self {
+        let now = Instant::now();
+        let (earliest, latest) = (clock.earliest(now), clock.latest(now));
+        match end {
+            end if end > earliest => Self::millis(end.saturating_sub(latest)),
+            end if end.saturating_add(Self::OVERDUE_MS) > earliest => Self::Nothing,
+            _ => Self::Overdue,
+        }
+    }
+
+    fn millis(left: u64) -> Self {
+        Self::Time(Duration::from_millis(left))
+    }
 }
 
 /// The TTL as Redis takes it.
@@ -301,7 +330,7 @@ impl RemoteCache for RedisCache {
             let end = present.clock.earliest(Instant::now()) + ttl;
             let mut set = cmd("SET");
             envelope::write(entry, &present.history, end, set.arg(&key));
-            set.arg("PXAT").arg(end);
+            set.arg("PX").arg(ttl);
             set
         };
         self.redis.query_in_history(set).await
@@ -326,5 +355,23 @@ impl fmt::Debug for RedisCache {
             .field("value_max", &self.value_max)
             .field("stats", &self.stats())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_told_by_the_later_bound_and_an_end_by_the_earlier() {
+        let answered = Instant::now();
+        // The question took an hour, so that both bounds stay where they are.
+        let asked = answered.checked_sub(Duration::from_secs(3600)).unwrap_or(answered);
+        let clock = ServerClock::new(1_000_000_000, asked, answered);
+        let latest = clock.latest(answered);
+        assert_eq!(Left::until(1_000_000_000, clock), Left::Nothing);
+        assert_eq!(Left::until(latest, clock), Left::millis(0), "it may have ended or not");
+        assert!(matches!(Left::until(latest + 60_000, clock), Left::Time(it) if !it.is_zero()));
+        assert_eq!(Left::until(1_000_000_000 - Left::OVERDUE_MS, clock), Left::Overdue);
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use zmsg_core::{Backoff, Error, ErrorKind, Result};
 
@@ -182,13 +182,15 @@ impl Keeper {
         let Some(before) = ticket.present else { return std::future::pending().await };
         loop {
             sleep(ASKED_EVERY).await;
-            // One that does not answer is noticed by the calls.
-            let Ok(Some(present)) = history::ask(&mut ticket.link).await else { continue };
-            if present.history != before.history {
+            // One that does not answer is noticed by the calls. A late answer says little of the time.
+            let deadline = self.connector.options().deadline;
+            let asked = timeout(deadline, history::ask(&mut ticket.link)).await;
+            let Ok(Ok(present)) = asked else { continue };
+            if present.is_some_and(|present| present.history != before.history) {
                 tracing::info!("redis was given another history");
                 return;
             }
-            ticket.present = Some(present);
+            ticket.present = present;
             self.line.state.send_replace(State::Up(ticket.clone()));
         }
     }

@@ -146,8 +146,12 @@ impl Step {
         Self { statement, expect, otherwise: Otherwise::Abort(message) }
     }
 
-    /// A step that rolls the batch back with a `Conflict` unless this query, which changes nothing
-    /// and has no semicolon, finds something. Its outcome is empty.
+    /// A step that rolls the batch back with a `Conflict` unless this query finds something. Its
+    /// outcome is empty.
+    ///
+    /// The query changes nothing, locks nothing and has no semicolon: PostgreSQL runs it within an
+    /// `EXISTS`, which does not come to its columns, nor to more than its first row. One that divides
+    /// by zero counts as refused; a refusal is an `ERROR` in the server's log.
     pub fn check(query: Statement, message: &'static str) -> Self {
         Self::must(query, Expect::Found, message)
     }

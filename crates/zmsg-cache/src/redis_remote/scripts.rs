@@ -41,8 +41,8 @@ pub(super) static READ: HistoryScript =
 ///
 /// A fill is right while a hold that was there when its load began lasts. One that the caller gave
 /// up on may reach a server that stood still after that hold has expired; and one whose load began
-/// in another history may not have met the hold at all. What is not a string is replaced, and so is
-/// a hold that someone made last for ever.
+/// in another history may not have met the hold at all. What is not a string or of another format
+/// is replaced, and so is a hold that someone made last for ever.
 pub(super) static FILL: HistoryScript = entry_script!(
     r"
 local time = now()
@@ -64,7 +64,7 @@ elseif found ~= '' then
         if redis.call('PTTL', KEYS[1]) >= 0 then
             return 0
         end
-    elseif of == history or of == present() then
+    elseif string.byte(found) == 3 and (of == history or of == present()) then
         return 0
     end
 end

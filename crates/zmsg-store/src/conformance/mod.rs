@@ -49,6 +49,7 @@ macro_rules! conformance {
             an_unmet_expectation_runs_its_statements,
             a_query_among_the_steps_is_a_check,
             a_check_that_finds_nothing_rolls_the_batch_back,
+            a_query_that_finds_nothing_runs_its_statements,
             a_failing_job_does_not_touch_its_neighbours,
             concurrent_writers_lose_nothing,
             a_dropped_future_leaves_nothing_half_done,

@@ -142,6 +142,21 @@ pub async fn a_check_that_finds_nothing_rolls_the_batch_back(harness: &impl Harn
     assert_eq!(ids(&store).await, [1, 2]);
 }
 
+/// A query that finds nothing may bring the statements that run then, like any other expectation.
+pub async fn a_query_that_finds_nothing_runs_its_statements(harness: &impl Harness) {
+    let store = with_things(harness).await;
+    let unless_found = |id: i64| Step {
+        statement: Statement::query("SELECT id FROM things WHERE id = ?", vec![id.into()]),
+        expect: Expect::Found,
+        otherwise: Otherwise::Run(vec![insert(id, "was not there")]),
+    };
+    for _ in 0..2 {
+        let outcomes = store.execute_all(vec![unless_found(1), unless_found(2)]).await.unwrap();
+        assert_eq!(outcomes, [Outcome::default(), Outcome::default()]);
+        assert_eq!(ids(&store).await, [1, 2]);
+    }
+}
+
 /// A check that is always met.
 fn check_nothing() -> Step {
     Step::check(Statement::query("SELECT 1", vec![]), "there is always a number")

@@ -7,8 +7,12 @@ use crate::{Expect, Otherwise, Step};
 /// raises.
 pub(super) fn by_the_server(steps: &mut [Step]) {
     for step in steps.iter_mut().filter(|step| is_check(step)) {
-        // On a line of its own: the query may end with a comment.
-        step.statement.text = format!("SELECT 1 / (EXISTS (\n{}\n))::int", step.statement.text);
+        // On a line of its own: the query may end with a comment. The server writes the text into
+        // its log when it refuses.
+        step.statement.text = format!(
+            "SELECT 1 / (EXISTS (\n{}\n))::int /* a check of zmsg, refused by a division */",
+            step.statement.text
+        );
     }
 }
 

@@ -57,7 +57,9 @@ const NOTIFICATIONS_MAX: usize = 1024;
 ///   session, its locks, cursors and temporary tables. `SET LOCAL`, and `set_config` with `true`,
 ///   are for the transaction and allowed.
 /// - A connection is used again only if it is known to be idle; one that was lost is replaced,
-///   and work that finds it lost before its first statement is begun anew on another, once.
+///   and work that finds it lost before its first statement is begun anew on another, once, unless
+///   its COMMIT was already on its way: that goes along where the connection was in use within the
+///   last second.
 /// - A COMMIT, or a statement by itself, whose answer is lost is `outcome unknown`.
 /// - Errors name tables, columns and constraints; never a bind, and no message of the server that
 ///   could show one.

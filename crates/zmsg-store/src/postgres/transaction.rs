@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
+use std::time::Duration;
 
 use zmsg_core::{Error, ErrorKind, Statement};
 
@@ -20,6 +21,9 @@ pub(super) type StepFault = (Option<usize>, Fault);
 
 /// Statements that are on their way at once, at most.
 const AHEAD_MAX: usize = 64;
+
+/// A connection that was in use so shortly before is there.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// What a transaction may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +63,8 @@ impl Access {
 ///
 /// Steps that are prepared go out together with BEGIN, up to the first whose outcome decides what
 /// comes next; COMMIT goes with the last of them if none can fail but by an error, which turns a
-/// COMMIT into a rollback.
+/// COMMIT into a rollback. Not on a connection that was idle for a while: it may be lost and not
+/// know it, and what was sent without a COMMIT can be begun anew on another.
 pub(super) async fn transaction(
     connection: &mut Connection,
     steps: &[Step],
@@ -120,6 +125,11 @@ impl Run {
             self.together(connection, rest, ready).await?;
             self.otherwise(connection, &steps[self.outcomes.len() - 1]).await?;
         }
+        for (step, outcome) in steps.iter().zip(&mut self.outcomes) {
+            if step.expect == Expect::Found {
+                outcome.rows.clear();
+            }
+        }
         if self.committed {
             return Ok(());
         }
@@ -178,9 +188,11 @@ impl Run {
             self.begin(connection).await?;
         }
         let connection = &*connection;
-        let commits =
-            steps.len() == rest.len() && steps.iter().all(cannot_stop) && !connection.looked_up;
         let begins = !self.begun;
+        let commits = steps.len() == rest.len()
+            && steps.iter().all(cannot_stop)
+            && !connection.looked_up
+            && (!begins || connection.idle_since.elapsed() < FRESH);
         (self.begun, self.committed) = (true, commits);
         let phase = if commits { self.access.ahead() } else { self.access.work() };
         let mut pipeline = Pipeline::default();
@@ -205,6 +217,7 @@ impl Run {
                 break;
             }
             let outcome = connection.in_time(phase, pipeline.next()).await;
+            let outcome = outcome.map_err(|fault| refusal(step, fault));
             failed = match failed {
                 None => self.take(step, outcome).err().map(|it| (Some(first + index), it)),
                 failed => settle(failed, Some(first + index), outcome),
@@ -223,18 +236,11 @@ impl Run {
 
     /// Takes the outcome of a step, if it is what was expected or something else is to run then.
     fn take(&mut self, step: &Step, outcome: Result<Outcome, Fault>) -> Result<(), Fault> {
-        let outcome = match outcome {
-            Err(fault) if fault.divided && is_check(step) => Ok(Outcome::default()),
-            answer => answer,
-        };
-        let mut outcome = outcome?;
+        let outcome = outcome?;
         if !step.expect.met_by(&outcome)
             && let Some(error) = unmet(step, &outcome)
         {
             return Err(error.into());
-        }
-        if step.expect == Expect::Found {
-            outcome.rows.clear();
         }
         self.outcomes.push(outcome);
         Ok(())
@@ -294,6 +300,15 @@ fn decides(step: &Step) -> bool {
 fn cannot_stop(step: &Step) -> bool {
     let runs_nothing = matches!(&step.otherwise, Otherwise::Run(it) if it.is_empty());
     step.expect == Expect::Any || runs_nothing || is_check(step)
+}
+
+/// A check that found nothing, as what it means to the caller.
+fn refusal(step: &Step, fault: Fault) -> Fault {
+    let refused = fault.divided && is_check(step);
+    match unmet(step, &Outcome::default()).filter(|_| refused) {
+        Some(error) => error.into(),
+        None => fault,
+    }
 }
 
 /// The error of a step that must do what is expected.
